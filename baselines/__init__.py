@@ -1,0 +1,1 @@
+"""Direct inversions, sparsity solvers and their tuning."""

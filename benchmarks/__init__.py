@@ -1,0 +1,1 @@
+"""Suites: schema, runner, statistics, report and command line."""

@@ -1,0 +1,1 @@
+"""Speed comparisons with other libraries."""

@@ -1,0 +1,1 @@
+"""Datasets, phantoms, readers, splits and measurement sets."""

@@ -1,0 +1,152 @@
+"""The contract of every operator: two methods, two shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from deepinv.physics import LinearPhysics
+from scipy.sparse.linalg import LinearOperator as ScipyOperator
+from scipy.sparse.linalg import eigsh
+from torch import Tensor
+
+from .conjugate_gradient import conjugate_gradient
+
+
+class LinearOperator(LinearPhysics):
+    """A linear map x ↦ A x from images to measurements, usable wherever deepinv takes a ``LinearPhysics``.
+
+    A subclass gives the two shapes and writes :meth:`A` and :meth:`A_adjoint`; everything else follows,
+    and is overridden where a closed form exists. Tensors carry a batch dimension first: ``x`` is
+    ``[B, *domain]``, ``y`` is ``[B, *range]``. Results have the dtype and device of their input.
+
+    Args:
+        domain: shape of an image without the batch, ``(C, H, W)``; complex images have C = 2.
+        range: shape of a measurement without the batch.
+    """
+
+    def __init__(self, domain: Sequence[int], range: Sequence[int]) -> None:
+        # deepinv's default noise and sensor models are shared by all instances and do not pickle.
+        super().__init__(A=None, img_size=tuple(domain), noise_model=_Unchanged(), sensor_model=_Unchanged())
+        self.domain = tuple(int(n) for n in domain)
+        self.range = tuple(int(n) for n in range)
+        self._norm: float | None = None
+
+    def A(self, x: Tensor) -> Tensor:
+        """A x."""
+        raise NotImplementedError(f"{type(self).__name__} must define A(x)")
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        """Aᵀ y, exactly the adjoint of :meth:`A`."""
+        raise NotImplementedError(f"{type(self).__name__} must define A_adjoint(y)")
+
+    @property
+    def norm(self) -> float:
+        """The spectral norm ‖A‖, the root of the largest eigenvalue of AᵀA (Lanczos), computed once."""
+        if self._norm is None:
+            self._norm = _spectral_norm(self)
+        return self._norm
+
+    def direct(self, y: Tensor) -> Tensor:
+        """The modality's direct reconstruction; Aᵀ y / ‖A‖² where nothing better is known."""
+        return self.A_adjoint(y) / max(self.norm**2, torch.finfo(y.dtype).tiny)
+
+    def prox_l2(
+        self,
+        z: Tensor,
+        y: Tensor,
+        gamma: float | Tensor,
+        *,
+        start: Tensor | None = None,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        **_: Any,
+    ) -> Tensor:
+        """argmin_x γ/2 ‖A x − y‖² + 1/2 ‖x − z‖², by conjugate gradients unless a subclass has a closed form.
+
+        Args:
+            z: ``[B, *domain]``.
+            y: ``[B, *range]``.
+            gamma: γ > 0, a number or a tensor that broadcasts against ``z``.
+            start: first iterate; ``z`` when absent.
+            tol: relative residual at which an image stops.
+            max_iter: bound on the iterations.
+            _: deepinv's solver options, which have no meaning here.
+        """
+        return conjugate_gradient(
+            lambda x: gamma * self.A_adjoint(self.A(x)) + x,
+            gamma * self.A_adjoint(y) + z,
+            start=z if start is None else start,
+            tol=tol,
+            max_iter=max_iter,
+        )
+
+    def check_image(self, x: Tensor) -> None:
+        """Raise a ValueError unless ``x`` is ``[B, *domain]``."""
+        self._check(x, self.domain, "image")
+
+    def check_measurement(self, y: Tensor) -> None:
+        """Raise a ValueError unless ``y`` is ``[B, *range]``."""
+        self._check(y, self.range, "measurement")
+
+    def _check(self, tensor: Tensor, shape: tuple[int, ...], what: str) -> None:
+        if tuple(tensor.shape[1:]) != shape:
+            expected = " × ".join(map(str, shape))
+            raise ValueError(
+                f"{type(self).__name__}: the {what} is {' × '.join(map(str, tensor.shape))}, "
+                f"expected batch × {expected}; was it made for another operator, or is the batch dimension missing?"
+            )
+
+
+class _Unchanged(torch.nn.Module):
+    def forward(self, y: Tensor, **_: Any) -> Tensor:
+        return y
+
+
+class Normalised(LinearOperator):
+    """A / ‖A‖, so that step sizes and regularisation mean the same thing for every operator."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        if operator.norm == 0:
+            raise ValueError(
+                f"{type(operator).__name__} is zero and cannot be normalised; does its mask sample anything?"
+            )
+        super().__init__(operator.domain, operator.range)
+        self.operator = operator
+        self.scale = operator.norm
+        self._norm = 1.0
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.operator.A(x) / self.scale
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.operator.A_adjoint(y) / self.scale
+
+    def direct(self, y: Tensor) -> Tensor:
+        return self.operator.direct(y * self.scale)
+
+    def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **options: Any) -> Tensor:
+        return self.operator.prox_l2(z, y * self.scale, gamma / self.scale**2, **options)
+
+
+def _spectral_norm(operator: LinearOperator) -> float:
+    device = operator._device_holder.device
+    size = math.prod(operator.domain)
+
+    def normal(v: np.ndarray) -> np.ndarray:
+        x = torch.as_tensor(v.reshape(1, *operator.domain), dtype=torch.float32, device=device)
+        with torch.no_grad():
+            return operator.A_adjoint(operator.A(x)).double().cpu().numpy().ravel()
+
+    start = np.random.default_rng(0).standard_normal(size)
+    image = normal(start)
+    if not image.any():
+        return 0.0
+    if size <= 2:  # Lanczos needs more dimensions than eigenvalues
+        dense = np.stack([normal(e) for e in np.eye(size)])
+        return float(np.sqrt(np.linalg.eigvalsh(dense)[-1]))
+    largest = eigsh(ScipyOperator((size, size), normal, dtype=np.float64), k=1, v0=start, tol=1e-5)[0][0]
+    return float(np.sqrt(largest))

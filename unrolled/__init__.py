@@ -1,0 +1,1 @@
+"""Networks that unroll a solver, CNN post-processing, and the engine that trains them."""
