@@ -1,2 +1,5 @@
-def main():
-    pass
+"""`python -m isocenter`."""
+
+
+def main() -> None:
+    """Run the command line."""
