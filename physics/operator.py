@@ -26,7 +26,14 @@ class LinearOperator(LinearPhysics):
     Args:
         domain: shape of an image without the batch, ``(C, H, W)``; complex images have C = 2.
         range: shape of a measurement without the batch.
+
+    Attributes:
+        support: which entries of a measurement are measured at all, broadcastable against ``range`` (a k-space mask);
+            None where all are. Noise falls on these only.
+        closed_form_prox: whether :meth:`prox_l2` is exact and as cheap as a few applications of A.
     """
+
+    support: Tensor | None = None
 
     def __init__(self, domain: Sequence[int], range: Sequence[int]) -> None:
         # deepinv's default noise and sensor models are shared by all instances and do not pickle.
@@ -49,6 +56,10 @@ class LinearOperator(LinearPhysics):
         if self._norm is None:
             self._norm = _spectral_norm(self)
         return self._norm
+
+    @property
+    def closed_form_prox(self) -> bool:
+        return type(self).prox_l2 is not LinearOperator.prox_l2
 
     def direct(self, y: Tensor) -> Tensor:
         """The modality's direct reconstruction; Aᵀ y / ‖A‖² where nothing better is known."""
@@ -118,6 +129,11 @@ class Normalised(LinearOperator):
         self.operator = operator
         self.scale = operator.norm
         self._norm = 1.0
+        self.support = operator.support
+
+    @property
+    def closed_form_prox(self) -> bool:
+        return self.operator.closed_form_prox
 
     def A(self, x: Tensor) -> Tensor:
         return self.operator.A(x) / self.scale
