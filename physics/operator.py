@@ -61,6 +61,16 @@ class LinearOperator(LinearPhysics):
     def closed_form_prox(self) -> bool:
         return type(self).prox_l2 is not LinearOperator.prox_l2
 
+    @property
+    def fourier_normal(self) -> Tensor | None:
+        """The spectrum of AᵀA where it is a circular convolution, None elsewhere.
+
+        ``[H, W]``, real and non-negative, in the order of ``torch.fft.fft2``: AᵀA x = F⁻¹(spectrum · F x), with F of each
+        channel of a real image, or of the complex image that two channels stand for. It makes (AᵀA + ρ DᵀD)⁻¹ one
+        division for every D that is a circular convolution too.
+        """
+        return None
+
     def direct(self, y: Tensor) -> Tensor:
         """The modality's direct reconstruction; Aᵀ y / ‖A‖² where nothing better is known."""
         return self.A_adjoint(y) / max(self.norm**2, torch.finfo(y.dtype).tiny)
@@ -134,6 +144,11 @@ class Normalised(LinearOperator):
     @property
     def closed_form_prox(self) -> bool:
         return self.operator.closed_form_prox
+
+    @property
+    def fourier_normal(self) -> Tensor | None:
+        spectrum = self.operator.fourier_normal
+        return None if spectrum is None else spectrum / self.scale**2
 
     def A(self, x: Tensor) -> Tensor:
         return self.operator.A(x) / self.scale
