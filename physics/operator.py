@@ -65,9 +65,9 @@ class LinearOperator(LinearPhysics):
     def fourier_normal(self) -> Tensor | None:
         """The spectrum of AᵀA where it is a circular convolution, None elsewhere.
 
-        ``[H, W]``, real and non-negative, in the order of ``torch.fft.fft2``: AᵀA x = F⁻¹(spectrum · F x), with F of each
-        channel of a real image, or of the complex image that two channels stand for. It makes (AᵀA + ρ DᵀD)⁻¹ one
-        division for every D that is a circular convolution too.
+        ``[H, W]``, real and non-negative, in the order of ``torch.fft.fft2``: AᵀA x = F⁻¹(spectrum · F x), with F of
+        each channel of a real image, or of the complex image that two channels stand for. It makes (AᵀA + ρ DᵀD)⁻¹
+        one division for every D that is a circular convolution too.
         """
         return None
 
