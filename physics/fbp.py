@@ -1,0 +1,163 @@
+"""Filtered back-projection for parallel and fan beams.
+
+Parallel (Kak & Slaney 1988, §3.3):  f(x, y) = ∫₀^π (p_θ ∗ h)(x cos θ + y sin θ) dθ.
+Fan with a flat detector (§3.4.2):   f(x, y) = ∫ U⁻² ((m p cos γ) ∗ h)(s) dβ, on the detector scaled to the axis, where
+U is the distance of the pixel along the central ray over the source–axis distance, γ the angle of the ray, and m the
+redundancy weight: ½ for a full circle, Parker's for a short scan.
+
+h is the band-limited ramp, sampled in space (so that its mean is right) and windowed in frequency. The back-projection
+interpolates linearly at the projection of each pixel's centre.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from .geometry import FanBeam, Geometry
+
+WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hann", "hamming")
+
+# A gap between neighbouring views of more than this many times the median, and this part of the circle, is the end of
+# the scan and not a cell of the integral.
+END_OF_SCAN = (4.0, 0.1)
+
+
+def filter_sinogram(y: Tensor, geometry: Geometry, window: str, cutoff: float) -> Tensor:
+    """Weight the rays of ``[B, 1, views, detectors]`` by redundancy and angle, and filter them along the detector."""
+    weights, response = _weights_and_response(geometry, window, cutoff)
+    count = response.numel() * 2 - 2
+    spectrum = torch.fft.rfft(y * weights.to(y), n=count)
+    return torch.fft.irfft(spectrum * response.to(y), n=count)[..., : geometry.detectors]
+
+
+def interpolation_matrix(
+    geometry: Geometry, image_shape: tuple[int, int], pixel_size: float, chosen: Sequence[int]
+) -> sparse.csr_matrix:
+    """The transpose of the back-projection of some views: rows (view, detector), columns the pixels."""
+    detectors, pixels = geometry.detectors, image_shape[0] * image_shape[1]
+    blocks = []
+    for lower, fraction, weight in _footprints(geometry, image_shape, pixel_size, chosen):
+        # One row of the transpose of a block holds a pixel's two neighbours on the detector.
+        columns = np.stack([lower, lower + 1], axis=1).ravel()
+        values = np.stack([weight * (1 - fraction), weight * fraction], axis=1).ravel()
+        inside = (columns >= 0) & (columns < detectors)
+        rows = np.repeat(np.arange(pixels), 2)[inside]
+        shape = (detectors, pixels)
+        blocks.append(sparse.csr_matrix((values[inside].astype(np.float32), (columns[inside], rows)), shape=shape))
+    return sparse.vstack(blocks, format="csr")
+
+
+def interpolate(q: Tensor, geometry: Geometry, image_shape: tuple[int, int], pixel_size: float) -> Tensor:
+    """Back-project filtered ``[B, 1, views, detectors]`` view by view, without a matrix: ``[B, 1, H, W]``."""
+    padded = torch.nn.functional.pad(q[:, 0], (1, 1))
+    image = q.new_zeros(q.shape[0], image_shape[0] * image_shape[1])
+    every = range(len(geometry.angles))
+    for view, (lower, fraction, weight) in enumerate(_footprints(geometry, image_shape, pixel_size, every)):
+        position = torch.from_numpy(np.clip(lower + 1, 0, geometry.detectors)).to(q.device)
+        outside = torch.from_numpy((lower < -1) | (lower >= geometry.detectors)).to(q.device)
+        part, scale = torch.from_numpy(fraction).to(q), torch.from_numpy(weight).to(q).masked_fill(outside, 0)
+        line = padded[:, view]
+        image = image + scale * ((1 - part) * line[:, position] + part * line[:, position + 1])
+    return image.reshape(-1, 1, *image_shape)
+
+
+def view_weights(geometry: Geometry) -> np.ndarray:
+    """Δθ of each view: half the distance between its neighbours; the ends of a scan weigh as much as their inside."""
+    period = 2 * math.pi if isinstance(geometry, FanBeam) else math.pi
+    angles = np.remainder(geometry.angles, period)
+    if len(angles) == 1:
+        return np.array([period])
+    order = np.argsort(angles, kind="stable")
+    gaps = np.diff(angles[order], append=angles[order[0]] + period)
+    typical = np.median(gaps[gaps > 1e-9])
+    gaps = np.where(gaps > max(END_OF_SCAN[0] * typical, END_OF_SCAN[1] * period), typical, gaps)
+    weights = np.empty_like(gaps)
+    weights[order] = (gaps + np.roll(gaps, 1)) / 2
+    return weights
+
+
+@lru_cache(maxsize=32)
+def _weights_and_response(geometry: Geometry, window: str, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Weights ``[views, detectors]`` of the rays, and the filter's response at the frequencies of a padded rfft."""
+    weights = np.repeat(view_weights(geometry)[:, None], geometry.detectors, axis=1)
+    spacing = geometry.spacing
+    if isinstance(geometry, FanBeam):
+        spacing *= geometry.source_axis / geometry.source_detector
+        tangent = geometry.detector_coordinates() / geometry.source_detector
+        weights = weights * _redundancy(geometry, np.arctan(tangent)) / np.sqrt(1 + tangent**2)
+    return torch.from_numpy(weights), torch.from_numpy(_response(geometry.detectors, spacing, window, cutoff))
+
+
+def _response(detectors: int, spacing: float, window: str, cutoff: float) -> np.ndarray:
+    if window not in WINDOWS:
+        raise ValueError(f"Radon: filter is {window!r}, expected one of {', '.join(WINDOWS)}")
+    if not 0 < cutoff <= 1:
+        raise ValueError(f"Radon: the cutoff of the filter is {cutoff}, expected a fraction of Nyquist in (0, 1]")
+    count = 2 ** math.ceil(math.log2(max(2 * detectors, 2)))
+    steps = np.minimum(np.arange(count), count - np.arange(count))
+    odd = steps % 2 == 1
+    kernel = np.zeros(count)
+    kernel[0] = 1 / 4
+    kernel[odd] = -1 / (math.pi * steps[odd]) ** 2
+    ramp = np.fft.rfft(kernel).real / spacing
+    frequency = np.linspace(0, 1, ramp.size) / cutoff  # 1 is where the filter ends
+    taper = {
+        "ram-lak": np.ones_like(frequency),
+        "shepp-logan": np.sinc(frequency / 2),
+        "cosine": np.cos(math.pi / 2 * frequency),
+        "hann": 0.5 + 0.5 * np.cos(math.pi * frequency),
+        "hamming": 0.54 + 0.46 * np.cos(math.pi * frequency),
+    }[window]
+    return np.where(frequency <= 1 + 1e-12, ramp * taper, 0.0)
+
+
+def _redundancy(geometry: FanBeam, gamma: np.ndarray) -> np.ndarray:
+    """m(β, γ), ``[views, detectors]``, with m of a ray and its opposite adding up to 1 (Parker 1982, Silver 2000)."""
+    angles = np.remainder(geometry.angles, 2 * math.pi)
+    order = np.argsort(angles, kind="stable")
+    gaps = np.diff(angles[order], append=angles[order[0]] + 2 * math.pi)
+    covered = float(view_weights(geometry).sum())
+    if covered > 2 * math.pi * (1 - 1e-6):
+        return np.full((angles.size, gamma.size), 0.5)
+    excess = (covered - math.pi) / 2  # the half-angle that this scan is a short scan of
+    if excess < geometry.half_angle:
+        return np.ones((angles.size, gamma.size))  # some rays have no opposite: nothing to share between them
+    first = angles[order[(int(np.argmax(gaps)) + 1) % angles.size]] - covered / angles.size / 2
+    beta = np.remainder(angles - first, 2 * math.pi)[:, None]
+    # Views turn anticlockwise: ray (β, γ) is met again, from the other side, at (β + π − 2γ, −γ).
+    rise = np.clip(beta / (2 * (excess + gamma)), 0, 1)
+    fall = np.clip((covered - beta) / (2 * (excess - gamma)), 0, 1)
+    return np.sin(math.pi / 2 * rise) ** 2 * np.sin(math.pi / 2 * fall) ** 2
+
+
+def _footprints(
+    geometry: Geometry, image_shape: tuple[int, int], pixel_size: float, chosen: Sequence[int]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each view and every pixel: the detector element below its projection, the fraction beyond it, the weight."""
+    height, width = image_shape
+    x = np.tile((np.arange(width) - (width - 1) / 2) * pixel_size, height)
+    y = np.repeat(((height - 1) / 2 - np.arange(height)) * pixel_size, width)
+    for view in chosen:
+        cosine, sine = math.cos(geometry.angles[view]), math.sin(geometry.angles[view])
+        coordinate, weight = x * cosine + y * sine, np.ones_like(x)
+        if isinstance(geometry, FanBeam):
+            distance = geometry.source_axis - x * sine + y * cosine
+            if distance.min() <= 0:
+                raise ValueError(
+                    f"Radon: the image reaches {-distance.min():.4g} mm behind the source, which is "
+                    f"{geometry.source_axis} mm from the axis; expected a smaller image or a larger distance"
+                )
+            coordinate, weight = (
+                coordinate * geometry.source_detector / distance,
+                (geometry.source_axis / distance) ** 2,
+            )
+        position = (coordinate - geometry.detector_coordinates()[0]) / geometry.spacing
+        lower = np.floor(position).astype(np.int64)
+        yield lower, position - lower, weight
