@@ -1,0 +1,389 @@
+"""The report of a run folder: one offline page, written from what the folder holds and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from . import metrics, plots, statistics
+from .statistics import Comparison, Scores, Summary
+from .verdict import bracket, choose_reference, cost, duration, number, p_value, second_opinion, verdict
+
+_GROUPS = ("direct", "classical", "learned")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one seed on one task, as its folder tells."""
+
+    folder: Path
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    fit: Mapping[str, Any]
+
+    @property
+    def method(self) -> str:
+        return str(self.spec.get("method", self.folder.name))
+
+    @property
+    def label(self) -> str:
+        return str(self.spec.get("label") or self.method)
+
+    @property
+    def state(self) -> str:
+        return str(self.status.get("state", "unfinished"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a run folder: its description, its cells and its rows of ``results.csv``."""
+
+    name: str
+    info: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+    rows: tuple[Mapping[str, str], ...]
+
+
+@dataclass
+class _Section:
+    """What the template shows of a task."""
+
+    name: str
+    info: Mapping[str, Any]
+    verdict: str = ""
+    opinion: str = ""
+    cost: str = ""
+    reference: str = ""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
+    failed: list[Cell] = field(default_factory=list)
+    unfinished: list[Cell] = field(default_factory=list)
+
+
+def write_report(run: Path) -> Path:
+    """Write ``figures/`` and ``report.html`` into a run folder, from whatever has finished, and return the page.
+
+    Raises:
+        ValueError: if there is no run folder at ``run``, or a file in it is broken.
+    """
+    run = Path(run)
+    if not (run / "suite.yaml").is_file():
+        raise ValueError(f"{run} is not a run folder: it has no suite.yaml; expected a folder such as runs/quickstart")
+    tasks = _tasks(run)
+    looks = plots.looks(_labels(tasks))
+    (run / "figures").mkdir(exist_ok=True)
+    sections = [_section(run, task, looks) for task in tasks]
+    environment = jinja2.Environment(
+        autoescape=True,  # whatever the file is called: names, YAML and tracebacks are text
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, number=number)
+    page = environment.get_template("report.html.j2").render(
+        name=run.resolve().name,
+        sections=sections,
+        looks=looks,
+        overview=_overview(sections, looks),
+        cells=[cell for task in tasks for cell in task.cells],
+        environment=_json(run / "environment.json"),
+        suite=(run / "suite.yaml").read_text(encoding="utf-8"),
+        metric_settings=metrics.SETTINGS,
+        statistics_settings=statistics.SETTINGS,
+    )
+    path = run / "report.html"
+    partial = path.with_suffix(".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _tasks(run: Path) -> list[Task]:
+    rows = _results(run / "results.csv")
+    folders = [p for base in ("tasks", "cells") if (run / base).is_dir() for p in (run / base).iterdir() if p.is_dir()]
+    present = {folder.name for folder in folders} | {row["task"] for row in rows}
+    order = {name: i for i, name in enumerate(dict.fromkeys(row["task"] for row in rows))}  # the suite's order
+    names = sorted(present, key=lambda name: (order.get(name, len(order)), name))
+    return [
+        Task(
+            name,
+            _json(run / "tasks" / name / "task.json"),
+            _cells(run / "cells" / name),
+            tuple(row for row in rows if row["task"] == name),
+        )
+        for name in names
+    ]
+
+
+def _results(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = {"task", "method", "seed", "image"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path}: no column {', '.join(sorted(missing))}; delete the file and run the suite again")
+        return list(reader)
+
+
+def _cells(folder: Path) -> tuple[Cell, ...]:
+    if not folder.is_dir():
+        return ()
+    cells = [
+        Cell(path, _json(path / "spec.json"), _json(path / "status.json"), _json(path / "fit.json"))
+        for path in sorted(folder.iterdir())
+        if path.is_dir()
+    ]
+    return tuple(sorted(cells, key=lambda c: (_rank(c), c.method, str(c.spec.get("seed", "")).rjust(9))))
+
+
+def _rank(cell: Cell) -> int:
+    group = cell.spec.get("colour group")
+    return _GROUPS.index(group) if group in _GROUPS else len(_GROUPS)
+
+
+def _labels(tasks: Sequence[Task]) -> dict[str, str]:
+    """Labels of all methods of a run, direct ones first: the order of colours, tables and figures."""
+    cells = sorted((cell for task in tasks for cell in task.cells), key=_rank)
+    labels = {cell.method: cell.label for cell in cells}
+    return labels | {r["method"]: r["method"] for task in tasks for r in task.rows if r["method"] not in labels}
+
+
+def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section:
+    section = _Section(task.name, {"title": task.name} | dict(task.info))
+    section.failed = [cell for cell in task.cells if cell.state == "failed"]
+    section.unfinished = [cell for cell in task.cells if cell.state not in ("failed", "done")]
+    section.notes = _notes(task)
+    section.published = _lines(task.info.get("published"))
+    order = {method: i for i, method in enumerate(looks)}
+    table = statistics.scores(sorted(task.rows, key=lambda row: order[row["method"]]))
+    summaries = statistics.summarise(table)
+    labels = {method: look.label for method, look in looks.items()}
+    groups = {cell.method: str(cell.spec.get("colour group")) for cell in task.cells}
+    reference, why = choose_reference(task.info.get("reference"), summaries, groups)
+    section.verdict = verdict(table, summaries, reference, labels)
+    if reference is None:
+        return section
+    section.opinion = second_opinion(summaries, labels)
+    section.cost = cost(summaries, reference, labels, _largest(task, "seconds_fit"))
+    section.reference = f"{labels[reference]} ({why})"
+    comparisons = statistics.compare(table, reference)
+    section.rows = _rows(task, summaries, comparisons, reference, groups)
+    incomplete = [s for s in summaries if s.images < len(table.images)]
+    section.notes += [
+        f"{labels[s.method]} has numbers for {s.images} of {len(table.images)} images; its mean is over those, its "
+        "difference over the images that it shares with the reference."
+        for s in incomplete
+    ]
+    section.figures = _figures(run, task, table, summaries, reference, looks)
+    return section
+
+
+def _rows(
+    task: Task,
+    summaries: Sequence[Summary],
+    comparisons: Mapping[str, Comparison],
+    reference: str,
+    groups: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Rows of the table of a task; each entry is what is shown and what is sorted by."""
+    fits, memory, parameters = (_largest(task, key) for key in ("seconds_fit", "peak_memory_mb", "parameters"))
+    best = {
+        m: max((s.mean[m] for s in summaries if not math.isnan(s.mean[m])), default=math.nan) for m in metrics.NAMES
+    }
+    best["nrmse"] = min((s.mean["nrmse"] for s in summaries if not math.isnan(s.mean["nrmse"])), default=math.nan)
+    rows = []
+    for s in summaries:
+        entries: list[dict[str, Any]] = []
+        for metric, digits in (("psnr", 2), ("ssim", 3), ("nrmse", 3), ("haarpsi", 3)):
+            spread = f" ± {number(s.sd[metric], digits)}" if not math.isnan(s.sd[metric]) else ""
+            entries.append(
+                {
+                    "sort": s.mean[metric],
+                    "text": number(s.mean[metric], digits) + spread,
+                    "small": bracket(s.interval[metric], digits).strip(),
+                    "best": s.mean[metric] == best[metric] and len(summaries) > 1,
+                }
+            )
+        c = comparisons.get(s.method)
+        if c is None:
+            entries += [{"sort": 0.0, "text": "reference", "small": ""}, {"text": ""}, {"text": ""}]
+        else:
+            sign = "+" if c.difference > 0 else ""
+            entries += [
+                {
+                    "sort": c.difference,
+                    "text": sign + number(c.difference),
+                    "small": bracket(c.interval).strip(),
+                    "best": c.clear and c.difference > 0,
+                },
+                {"sort": c.p, "text": p_value(c.p)},
+                {"sort": c.wins, "text": "–" if math.isnan(c.wins) else f"{100 * c.wins:.0f} %"},
+            ]
+        fit, count, peak = (part.get(s.method, math.nan) for part in (fits, parameters, memory))
+        entries += [
+            {"sort": s.seconds, "text": duration(s.seconds)},
+            {"sort": fit, "text": duration(fit) if fit > 0 else "–"},
+            {"sort": count, "text": plots.short(int(count)) if count > 0 else "–"},
+            {"sort": peak, "text": f"{peak:.0f} MB" if peak > 0 else "–"},
+        ]
+        if any(other.seeds > 1 for other in summaries):
+            text = f"± {number(s.seed_spread['psnr'])} ({s.seeds})" if s.seeds > 1 else "–"
+            entries.append({"sort": s.seed_spread["psnr"], "text": text})
+        rows.append({"method": s.method, "group": groups.get(s.method, ""), "entries": entries})
+    return rows
+
+
+def _figures(
+    run: Path,
+    task: Task,
+    table: Scores,
+    summaries: Sequence[Summary],
+    reference: str,
+    looks: Mapping[str, plots.Look],
+) -> list[dict[str, str]]:
+    figures: list[dict[str, str]] = []
+
+    def add(kind: str, title: str, drawn: tuple[Figure, str], lead: str = "") -> None:
+        stem = run / "figures" / f"{kind}-{task.name}"
+        plots.save(drawn[0], stem)
+        svg = plots.themed(stem.with_name(stem.name + ".svg").read_text(encoding="utf-8"))
+        uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+        width = drawn[0].get_size_inches()[0]
+        figures.append({"title": title, "uri": uri, "caption": lead + drawn[1], "rem": f"{width * 6:.1f}"})
+
+    chosen = _typical(run, task, table, reference, looks)
+    if chosen is not None:
+        image, truth, panels = chosen
+        low, high = task.info.get("display") or (float(np.nanmin(truth)), float(np.nanmax(truth)))
+        lead = (
+            f"Image {image}: among the stored ones the closest to the median PSNR of {looks[reference].label}; "
+            "first training seed. "
+        )
+        drawn = plots.image_grid(truth, panels, (low, high), str(task.info.get("units") or ""))
+        add("grid", "Reconstructions and errors", drawn, lead)
+    patients = len(set(table.patients))
+    add("box", "Scores of every image", plots.box_plot(table.values, table.methods, looks, patients))
+    if len(summaries) > 1:
+        points = {s.method: (s.seconds, s.mean["psnr"]) for s in summaries}
+        parameters = {method: int(count) for method, count in _largest(task, "parameters").items()}
+        add("pareto", "Quality against time", plots.pareto(points, looks, parameters))
+    curves = {cell.method: cell.fit for cell in reversed(task.cells) if len(cell.fit.get("curve") or ()) > 1}
+    if curves:
+        ordered = {method: curves[method] for method in looks if method in curves}
+        add("tuning", "Tuning and training", plots.tuning(ordered, looks))
+    return figures
+
+
+def _typical(
+    run: Path, task: Task, table: Scores, reference: str, looks: Mapping[str, plots.Look]
+) -> tuple[str, np.ndarray, list[plots.Panel]] | None:
+    """The image to show, its truth and its reconstructions; None where nothing is stored."""
+    measurements = run / "tasks" / task.name / "measurements.h5"
+    if not measurements.is_file():
+        return None
+    stored: dict[str, tuple[Path, list[str]]] = {}
+    for cell in task.cells:
+        path = cell.folder / "reconstructions.h5"
+        if cell.state == "done" and cell.method in table.methods and cell.method not in stored and path.is_file():
+            with h5py.File(path, "r") as file:
+                data = file["reconstruction"]
+                ids = data.attrs.get("images", file.attrs.get("images", task.info.get("images", [])))
+                stored[cell.method] = (path, [str(image) for image in ids][: len(data)])
+    with h5py.File(measurements, "r") as file:
+        group = file["test"]
+        known = [str(i) for i in (group["ids"].asstr()[:] if "ids" in group else task.info.get("images", []))]
+        common = [i for i in known if i in table.images and all(i in ids for _, ids in stored.values())]
+        if not stored or not common:
+            return None
+        psnr = table.values["psnr"][table.methods.index(reference)]
+        at = {image: table.images.index(image) for image in common}
+        middle = np.median(psnr[np.isfinite(psnr)]) if np.isfinite(psnr).any() else 0.0
+        image = min(common, key=lambda i: abs(psnr[at[i]] - middle) if np.isfinite(psnr[at[i]]) else math.inf)
+        truth = _magnitude(group["truth"][known.index(image)])
+    panels = []
+    for method in (m for m in looks if m in stored):
+        path, ids = stored[method]
+        with h5py.File(path, "r") as file:
+            picture = _magnitude(file["reconstruction"][ids.index(image)])
+        row = table.methods.index(method)
+        score = (float(table.values[m][row, at[image]]) for m in ("psnr", "ssim"))
+        panels.append(plots.Panel(looks[method], picture, *score))
+    return image, truth, panels
+
+
+def _magnitude(image: np.ndarray) -> np.ndarray:
+    """[C, H, W] → [H, W]: the image, or the magnitude of a complex one."""
+    return image[0] if image.shape[0] == 1 else np.sqrt((image**2).sum(0))
+
+
+def _overview(sections: Sequence[_Section], looks: Mapping[str, plots.Look]) -> list[dict[str, Any]]:
+    """Mean PSNR of every method (row) on every task (column)."""
+    lines = []
+    for method in looks:
+        entries = []
+        for section in sections:
+            row = next((row for row in section.rows if row["method"] == method), None)
+            failed = any(cell.method == method for cell in section.failed)
+            absent = {"sort": math.nan, "text": "failed" if failed else "–", "best": False}
+            if row is None:
+                entries.append(absent)
+            else:
+                mean = row["entries"][0]
+                entries.append({"sort": mean["sort"], "text": number(mean["sort"]), "best": mean["best"]})
+        lines.append({"method": method, "entries": entries})
+    return lines
+
+
+def _notes(task: Task) -> list[str]:
+    """Warnings of the task and of its cells, each once."""
+    notes = [str(w) for w in task.info.get("warnings") or ()]
+    for cell in task.cells:
+        for warning in [*(cell.status.get("warnings") or ()), *(cell.fit.get("warnings") or ())]:
+            notes.append(f"{cell.label}: {warning}")
+    return list(dict.fromkeys(notes))
+
+
+def _largest(task: Task, key: str) -> dict[str, float]:
+    """A number of ``status.json`` by method, the largest over training seeds."""
+    found: dict[str, float] = {}
+    for cell in task.cells:
+        value = cell.status.get(key)
+        if cell.state == "done" and isinstance(value, int | float):
+            found[cell.method] = max(found.get(cell.method, 0.0), float(value))
+    return found
+
+
+def _lines(value: Any) -> list[str]:
+    """Plain data as lines of text."""
+    if not value:
+        return []
+    if isinstance(value, Mapping):
+        return [f"{key}: {item}" for key, item in value.items()]
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error}); delete its folder and run the suite again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, expected an object; delete its folder")
+    return content
