@@ -1,0 +1,239 @@
+"""A suite: what a YAML file may say, and the one line that a mistake in it ends in."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, create_model, model_validator
+
+from . import data_specs, method_specs, noise_specs, physics_specs
+from .noise_specs import NoNoiseSpec
+from .overrides import override
+from .plugins import Plugins, load_plugins
+from .spec import DatasetSpec, MethodSpec, Name, NoiseSpec, PhysicsSpec, Spec, SuitePath, did_you_mean, mistake
+from .yaml_lines import Lines, Place, SuiteError, load
+
+SINGLE = "images"
+"""Name of the dataset of a suite whose ``data`` is one spec."""
+
+
+class Task(Spec):
+    """Images, an operator and noise: what every method is given."""
+
+    title: str = ""
+    data: Name = SINGLE
+    physics: PhysicsSpec
+    noise: NoiseSpec
+    labels: tuple[str, ...] = ()
+    methods: tuple[Name, ...] | None = None
+
+
+class Suite(Spec):
+    """A benchmark as plain data: every method on every task, once for each of its seeds.
+
+    ``reference`` is the method that the others are compared with. Specs of plugins are named like built-in ones.
+    """
+
+    name: Name
+    title: str = ""
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    plugins: tuple[SuitePath, ...] = ()
+    data: Mapping[Name, DatasetSpec] = Field(min_length=1)
+    methods: tuple[MethodSpec, ...] = Field(min_length=1)
+    tasks: Mapping[Name, Task] = Field(min_length=1)
+    reference: Name | None = None
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Suite:
+        names = [method.key for method in self.methods]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise mistake(f"two methods are called {name!r}; give one of them another name", "methods", i, "name")
+        if self.reference is not None and self.reference not in names:
+            raise mistake(f"no method is called {self.reference!r}{did_you_mean(self.reference, names)}", "reference")
+        for key, task in self.tasks.items():
+            if task.data not in self.data:
+                raise mistake(
+                    f"no data is called {task.data!r}{did_you_mean(task.data, self.data)}", "tasks", key, "data"
+                )
+            for i, name in enumerate(task.methods or ()):
+                if name not in names:
+                    raise mistake(
+                        f"no method is called {name!r}{did_you_mean(name, names)}", "tasks", key, "methods", i
+                    )
+        return self
+
+    def methods_of(self, task: str) -> tuple[MethodSpec, ...]:
+        """The methods that a task is run with."""
+        chosen = self.tasks[task].methods
+        return tuple(method for method in self.methods if chosen is None or method.key in chosen)
+
+    def dump(self) -> str:
+        """The resolved suite as YAML: every default written out, paths absolute; loads to the same suite."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+@dataclass(frozen=True)
+class LoadedSuite:
+    """A suite with the file that it came from, so that errors found later can name the line as well."""
+
+    suite: Suite
+    file: Path
+    lines: Lines
+    plugins: Plugins
+
+    @contextlib.contextmanager
+    def at(self, *place: str | int) -> Iterator[None]:
+        """Turn a mistake found while building into a :class:`SuiteError` that names the line of ``place``."""
+        try:
+            yield
+        except SuiteError:
+            raise
+        except (ValueError, OSError) as error:
+            raise self.lines.error(place, str(error)) from error
+
+
+def load_suite(name_or_path: str | Path, overrides: Sequence[str] = ()) -> LoadedSuite:
+    """Read, check and resolve a suite.
+
+    Args:
+        name_or_path: a built-in name, or a path to a YAML file.
+        overrides: ``a.b=c``, applied before anything is checked.
+
+    Raises:
+        SuiteError: one line for whatever is wrong.
+    """
+    file = find_suite(name_or_path)
+    raw, lines = load(file)
+    if not isinstance(raw, dict):
+        raise lines.error((), "a suite is a mapping with name, data, methods and tasks")
+    for text in overrides:
+        override(raw, lines, text)
+    if isinstance(raw.get("data"), dict) and isinstance(raw["data"].get("kind"), str):
+        raw["data"] = {SINGLE: raw["data"]}
+        lines.move(("data",), ("data", SINGLE))
+    raw.setdefault("name", file.stem)
+    plugins = load_plugins(raw, file.parent, lines)
+    model = suite_model(plugins.specs)
+    try:
+        suite = model.model_validate(raw, context={"folder": file.parent.resolve()})
+    except ValidationError as error:
+        raise explain(error, raw, lines) from error
+    return LoadedSuite(suite, file, lines, plugins)
+
+
+def built_in_suites() -> dict[str, Path]:
+    """Suites that come with the package, by name."""
+    folder = Path(str(files(__package__) / "suites"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_suite(name_or_path: str | Path) -> Path:
+    """The file of a suite."""
+    known = built_in_suites()
+    if str(name_or_path) in known:
+        return known[str(name_or_path)]
+    path = Path(name_or_path).expanduser()
+    if path.is_dir() and (path / "suite.yaml").is_file():
+        return path / "suite.yaml"  # the suite of a run
+    if path.is_file():
+        return path
+    name = str(name_or_path)
+    raise SuiteError(f"there is no suite {name!r}, neither built in nor as a file{did_you_mean(name, known)}")
+
+
+def suite_model(plugin_specs: Sequence[type[Spec]] = ()) -> type[Suite]:
+    """The suite with every family of specs as a union over ``kind``, plugins' specs included."""
+    family: dict[type[Spec], list[type[Spec]]] = {
+        base: [*built_in, *(s for s in plugin_specs if issubclass(s, base))]
+        for base, built_in in (
+            (DatasetSpec, data_specs.SPECS),
+            (PhysicsSpec, physics_specs.SPECS),
+            (NoiseSpec, noise_specs.SPECS),
+            (MethodSpec, method_specs.SPECS),
+        )
+    }
+
+    def union(base: type[Spec]) -> Any:
+        return Annotated[functools.reduce(operator.or_, family[base]), Field(discriminator="kind")]
+
+    task = create_model(
+        "Task", __base__=Task, physics=(union(PhysicsSpec), ...), noise=(union(NoiseSpec), NoNoiseSpec())
+    )
+    return create_model(
+        "Suite",
+        __base__=Suite,
+        data=(dict[Name, union(DatasetSpec)], Field(min_length=1)),  # type: ignore[misc, arg-type]
+        methods=(tuple[union(MethodSpec), ...], Field(min_length=1)),  # type: ignore[misc, arg-type]
+        tasks=(dict[Name, task], Field(min_length=1)),  # type: ignore[valid-type]
+    )
+
+
+def explain(error: ValidationError, raw: Any, lines: Lines) -> SuiteError:
+    """The first mistake, in the order of the file, as one line; says how many more there are."""
+    found = []
+    for details in error.errors():
+        place = _place(raw, details["loc"])
+        key: str | None = None
+        context = details.get("ctx", {})
+        message = details["msg"].removeprefix("Value error, ")
+        given = f"is {_short(details['input'])}, expected "
+        match details["type"]:
+            case "suite":
+                place += tuple(context["at"])
+                if message.startswith("unknown key"):
+                    place, key = place[:-1], str(place[-1])
+            case "missing":
+                message, place = f"{place[-1]!r} is missing", place[:-1]
+            case "union_tag_not_found":
+                message = "'kind' is missing; `isocenter list` shows what there is"
+            case "union_tag_invalid":
+                known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+                message, key = f"unknown kind {context['tag']!r}{did_you_mean(context['tag'], known)}", "kind"
+            case "string_pattern_mismatch":
+                message = f"{given}a name of letters, digits and . _ + -"
+            case "model_type" | "model_attributes_type" | "dict_type":
+                message = f"{given}a mapping of keys to values"
+            case kind if kind != "value_error":
+                expected = message.removeprefix("Input should be ")
+                message = f"{given}{expected[0].lower()}{expected[1:]}"
+        found.append((lines.line((*place, key) if key else place), place, message, key))
+    _, place, message, key = min(found, key=lambda entry: entry[0])
+    more = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
+    return lines.error(place, message + more, key)
+
+
+def _place(raw: Any, location: Sequence[str | int]) -> Place:
+    """pydantic's location without the tags of unions that it puts between keys."""
+    place: list[str | int] = []
+    value = raw
+    for position, step in enumerate(location):
+        last = position == len(location) - 1
+        if isinstance(value, Mapping):
+            if step not in value and step == value.get("kind"):
+                continue
+            if step == "[key]":
+                break
+            value = value.get(step)
+        elif isinstance(value, Sequence) and not isinstance(value, str) and isinstance(step, int):
+            value = value[step] if step < len(value) else None
+        elif not last or not isinstance(step, str):
+            continue
+        else:
+            break
+        place.append(step)
+    return tuple(place)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
