@@ -1,1 +1,7 @@
 """Direct inversions, sparsity solvers and their tuning."""
+
+from .direct import Direct
+from .method import ConvergenceWarning, Fit, Method
+from .total_variation import TotalVariation, TotalVariationSolver
+
+__all__ = ["ConvergenceWarning", "Direct", "Fit", "Method", "TotalVariation", "TotalVariationSolver"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import astra
@@ -49,7 +50,7 @@ class AstraProjector:
                 astra.experimental.direct_FP2D(handle, vol=image, proj=lines)
                 result[views] = lines
 
-        self._run([lambda b=b: block(*b) for b in blocks])
+        self._run([partial(block, *b) for b in blocks])
         return y[:, None].to(x)
 
     def back_project(self, y: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class AstraProjector:
             for sinogram, result in zip(sinograms, part, strict=True):
                 astra.experimental.direct_BP2D(handle, vol=result, proj=sinogram[views].contiguous())
 
-        self._run([lambda p=p, b=b: block(p, *b) for p, b in zip(parts, blocks, strict=True)])
+        self._run([partial(block, part, *b) for part, b in zip(parts, blocks, strict=True)])
         return parts.sum(0)[:, None].to(y)
 
     def _ready(self, tensor: Tensor) -> Tensor:

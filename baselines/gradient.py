@@ -1,0 +1,36 @@
+"""The discrete image gradient and what total variation needs of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+NORM_SQUARED = 8.0  # ‖∇‖² < 8 on every grid (Chambolle 2004, theorem 3.1)
+
+
+def gradient(x: Tensor) -> Tensor:
+    """Forward differences, zero across the far edges: ``[B, C, H, W]`` → ``[B, 2, C, H, W]``, rows then columns."""
+    return torch.stack([pad(x.diff(dim=-2), (0, 0, 0, 1)), pad(x.diff(dim=-1), (0, 1))], dim=1)
+
+
+def gradient_adjoint(p: Tensor) -> Tensor:
+    """∇ᵀ p, the negative divergence: ``[B, 2, C, H, W]`` → ``[B, C, H, W]``."""
+    rows, columns = p[:, 0, :, :-1], p[:, 1, :, :, :-1]
+    return (
+        pad(rows, (0, 0, 1, 0))[..., : p.shape[-2], :]
+        - pad(rows, (0, 0, 0, 1))[..., : p.shape[-2], :]
+        + pad(columns, (1, 0))
+        - pad(columns, (0, 1))
+    )
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Σ |∇x|, isotropic, the channels of a complex image joined: one value for each image of ``[B, C, H, W]``."""
+    return torch.linalg.vector_norm(gradient(x), dim=(1, 2)).sum((-2, -1))
+
+
+def project_to_ball(p: Tensor, radius: float | Tensor) -> Tensor:
+    """Each pixel's vector of differences (directions and channels) onto the ball ‖p‖ ≤ radius; 0 for radius 0."""
+    length = torch.linalg.vector_norm(p, dim=(1, 2), keepdim=True)
+    return p * torch.clamp(radius / length.clamp_min(torch.finfo(p.dtype).tiny), max=1.0)

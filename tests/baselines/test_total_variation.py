@@ -1,0 +1,152 @@
+"""Total variation: its optimum against closed forms and scikit-image, its certificate, and its tuning."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from isocenter.baselines import ConvergenceWarning, TotalVariation, TotalVariationSolver
+from isocenter.baselines.gradient import gradient, gradient_adjoint, project_to_ball, total_variation
+from isocenter.data.problem import Problem
+from isocenter.physics import FourierSampling, Identity, LinearOperator, ParallelBeam, Radon, views
+from isocenter.physics.masks import cartesian_variable_density
+from skimage.restoration import denoise_tv_chambolle
+from torch import Tensor
+
+
+def piecewise_constant(n: int) -> Tensor:
+    x = torch.zeros(1, 1, n, n)
+    x[..., n // 4 : 3 * n // 4, n // 3 : -n // 4] = 1.0
+    x[..., n // 2 :, : n // 2] += 0.5
+    return x
+
+
+def test_gradient_and_its_adjoint() -> None:
+    x, p = torch.randn(2, 2, 5, 7, dtype=torch.float64), torch.randn(2, 2, 2, 5, 7, dtype=torch.float64)
+    assert (gradient(x) * p).sum() == pytest.approx(float((x * gradient_adjoint(p)).sum()))
+    n = 9
+    dense = torch.stack([gradient(e.reshape(1, 1, n, n)).flatten() for e in torch.eye(n * n, dtype=torch.float64)], 1)
+    assert 7 < torch.linalg.matrix_norm(dense, 2) ** 2 < 8
+
+
+def test_projection_leaves_the_ball_and_shortens_the_rest() -> None:
+    p = torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1, 1)
+    assert torch.allclose(project_to_ball(p, 1.0).flatten(), torch.tensor([0.6, 0.8]))
+    assert torch.equal(project_to_ball(p, 6.0), p)
+    assert torch.equal(project_to_ball(p, 0.0), torch.zeros_like(p))
+
+
+def test_denoising_equals_scikit_image() -> None:
+    y = piecewise_constant(32) + 0.2 * torch.randn(1, 1, 32, 32)
+    expected = denoise_tv_chambolle(y[0, 0].double().numpy(), weight=0.15, eps=1e-9, max_num_iter=20000)
+    solution = TotalVariationSolver(Identity((1, 32, 32)), y, 0.15).solve(1e-6, 20000)
+    assert np.abs(solution.x[0, 0].numpy() - expected).max() < 2e-3
+
+
+def objective(A: LinearOperator, y: Tensor, regularisation: float, x: Tensor) -> float:
+    fidelity = 0.5 * ((A.A(x) - y) / A.norm).square().sum()
+    return float(fidelity + regularisation * total_variation(x).sum())
+
+
+@pytest.mark.parametrize("name", ["radon", "mri"])
+def test_both_splittings_find_the_same_optimum(name: str) -> None:
+    """The optimum of one image found with K = ∇ (by inner conjugate gradients, here) and with K = [∇; A]."""
+    n = 16
+    operator: LinearOperator
+    if name == "radon":
+        operator = Radon(ParallelBeam(views(8), 23), (n, n))
+    else:
+        operator = FourierSampling(cartesian_variable_density((n, n), 2.0, 4, seed=1))
+
+    class Other(type(operator)):  # type: ignore[misc]
+        closed_form_prox = not operator.closed_form_prox
+
+        def prox_l2(self, z: Tensor, y: Tensor, gamma: Tensor, **_: object) -> Tensor:
+            return LinearOperator.prox_l2(self, z, y, gamma, tol=1e-7, max_iter=300)
+
+    y = operator.A(piecewise_constant(n))
+    y = y + 0.05 * y.abs().mean() * torch.randn_like(y)
+    solutions = [TotalVariationSolver(operator, y, 3e-3).solve(2e-6, 30000)]
+    operator.__class__ = Other
+    solutions.append(TotalVariationSolver(operator, y, 3e-3).solve(2e-6, 30000))
+    a, b = (objective(operator, y, 3e-3, s.x) for s in solutions)
+    assert max(float(s.residual.max()) for s in solutions) <= 2e-6
+    assert a == pytest.approx(b, rel=1e-4)
+    for nearby in (0.99 * solutions[0].x, solutions[0].x + 0.01 * torch.randn(1, 1, n, n)):
+        assert a < objective(operator, y, 3e-3, nearby)
+
+
+def test_results_scale_with_the_data_and_do_not_depend_on_the_batch() -> None:
+    A = Radon(ParallelBeam(views(8), 23), (16, 16))
+    y = A.A(torch.cat([piecewise_constant(16), torch.rand(1, 1, 16, 16)]))
+    both = TotalVariation(1e-2, max_iter=20000).reconstruct(y, A)
+    alone = TotalVariation(1e-2, max_iter=20000).reconstruct(y[:1], A)
+    tiny = TotalVariation(1e-8, max_iter=20000).reconstruct(y * 1e-6, A)
+    assert torch.allclose(both[:1], alone, atol=1e-5)
+    assert torch.allclose(tiny * 1e6, both, atol=1e-4)
+
+
+def test_degenerate_inputs() -> None:
+    A = Identity((1, 8, 8))
+    assert torch.equal(TotalVariation(0.1).reconstruct(torch.zeros(1, 1, 8, 8), A), torch.zeros(1, 1, 8, 8))
+    y = torch.rand(1, 1, 8, 8)
+    assert torch.allclose(TotalVariation(0.0).reconstruct(y, A), y, atol=1e-3)
+    flat = TotalVariation(100.0, tol=1e-6, max_iter=20000).reconstruct(y, A)
+    assert torch.allclose(flat, y.mean().expand_as(y), atol=1e-3)
+
+
+def test_stopping_early_is_a_warning() -> None:
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        TotalVariation(0.1, tol=1e-9, max_iter=20).reconstruct(torch.rand(1, 1, 8, 8), Identity((1, 8, 8)))
+
+
+class Noisy(Problem):
+    """Piecewise constant images and Gaussian noise."""
+
+    def __init__(self, count: int, sigma: float) -> None:
+        self.physics, self.data_range, self.sigma = Identity((1, 32, 32)), 1.0, sigma
+        self.ids = self.patients = tuple(map(str, range(count)))
+
+    def truth(self, i: int) -> Tensor:
+        return piecewise_constant(32)[0].roll(3 * i, -1)
+
+    def measurement(self, i: int, draw: int = 0) -> Tensor:
+        noise = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(i))
+        return self.truth(i) + self.sigma * noise
+
+
+def test_fit_finds_the_best_weight_and_save_keeps_it(tmp_path: Path) -> None:
+    problem = Noisy(3, 0.2)
+    method = TotalVariation()
+    fit = method.fit(problem, problem)
+    x, y = problem.batch(range(3))
+
+    def error(weight: float) -> float:
+        return float((TotalVariation(weight).reconstruct(y, problem.physics) - x).square().mean())
+
+    best = fit.chosen["regularisation"]
+    assert error(best) < min(error(best / 2), error(best * 2))
+    assert not fit.warnings
+    assert len(fit.curve) <= 13
+    method.save(tmp_path)
+    again = TotalVariation()
+    again.load(tmp_path)
+    assert again.regularisation == method.regularisation
+
+
+def test_an_optimum_at_the_end_of_the_search_is_a_warning() -> None:
+    problem = Noisy(1, 0.0)  # without noise the best weight is the smallest
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = TotalVariation(budget=20).fit(problem, problem)
+    assert any("end" in warning for warning in fit.warnings)
+
+
+def test_what_was_not_saved_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fit again"):
+        TotalVariation().load(tmp_path)
+    with pytest.raises(ValueError, match="call fit"):
+        TotalVariation().reconstruct(torch.zeros(1, 1, 8, 8), Identity((1, 8, 8)))
