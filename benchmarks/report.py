@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,42 +15,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from . import metrics, plots, statistics
+from .image_grid import Panel, image_grid
+from .run_folder import Cell, Task, method_labels, read_json, read_tasks
 from .statistics import Comparison, Scores, Summary
 from .verdict import bracket, choose_reference, cost, duration, number, p_value, second_opinion, verdict
-
-_GROUPS = ("direct", "classical", "learned")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One method with one seed on one task, as its folder tells."""
-
-    folder: Path
-    spec: Mapping[str, Any]
-    status: Mapping[str, Any]
-    fit: Mapping[str, Any]
-
-    @property
-    def method(self) -> str:
-        return str(self.spec.get("method", self.folder.name))
-
-    @property
-    def label(self) -> str:
-        return str(self.spec.get("label") or self.method)
-
-    @property
-    def state(self) -> str:
-        return str(self.status.get("state", "unfinished"))
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of a run folder: its description, its cells and its rows of ``results.csv``."""
-
-    name: str
-    info: Mapping[str, Any]
-    cells: tuple[Cell, ...]
-    rows: tuple[Mapping[str, str], ...]
 
 
 @dataclass
@@ -82,8 +48,8 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     if not (run / "suite.yaml").is_file():
         raise ValueError(f"{run} is not a run folder: it has no suite.yaml; expected a folder such as runs/quickstart")
-    tasks = _tasks(run)
-    looks = plots.looks(_labels(tasks))
+    tasks = read_tasks(run)
+    looks = plots.looks(method_labels(tasks))
     (run / "figures").mkdir(exist_ok=True)
     sections = [_section(run, task, looks) for task in tasks]
     environment = jinja2.Environment(
@@ -99,7 +65,7 @@ def write_report(run: Path) -> Path:
         looks=looks,
         overview=_overview(sections, looks),
         cells=[cell for task in tasks for cell in task.cells],
-        environment=_json(run / "environment.json"),
+        environment=read_json(run / "environment.json"),
         suite=(run / "suite.yaml").read_text(encoding="utf-8"),
         metric_settings=metrics.SETTINGS,
         statistics_settings=statistics.SETTINGS,
@@ -111,62 +77,11 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def _tasks(run: Path) -> list[Task]:
-    rows = _results(run / "results.csv")
-    folders = [p for base in ("tasks", "cells") if (run / base).is_dir() for p in (run / base).iterdir() if p.is_dir()]
-    present = {folder.name for folder in folders} | {row["task"] for row in rows}
-    order = {name: i for i, name in enumerate(dict.fromkeys(row["task"] for row in rows))}  # the suite's order
-    names = sorted(present, key=lambda name: (order.get(name, len(order)), name))
-    return [
-        Task(
-            name,
-            _json(run / "tasks" / name / "task.json"),
-            _cells(run / "cells" / name),
-            tuple(row for row in rows if row["task"] == name),
-        )
-        for name in names
-    ]
-
-
-def _results(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = {"task", "method", "seed", "image"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path}: no column {', '.join(sorted(missing))}; delete the file and run the suite again")
-        return list(reader)
-
-
-def _cells(folder: Path) -> tuple[Cell, ...]:
-    if not folder.is_dir():
-        return ()
-    cells = [
-        Cell(path, _json(path / "spec.json"), _json(path / "status.json"), _json(path / "fit.json"))
-        for path in sorted(folder.iterdir())
-        if path.is_dir()
-    ]
-    return tuple(sorted(cells, key=lambda c: (_rank(c), c.method, str(c.spec.get("seed", "")).rjust(9))))
-
-
-def _rank(cell: Cell) -> int:
-    group = cell.spec.get("colour group")
-    return _GROUPS.index(group) if group in _GROUPS else len(_GROUPS)
-
-
-def _labels(tasks: Sequence[Task]) -> dict[str, str]:
-    """Labels of all methods of a run, direct ones first: the order of colours, tables and figures."""
-    cells = sorted((cell for task in tasks for cell in task.cells), key=_rank)
-    labels = {cell.method: cell.label for cell in cells}
-    return labels | {r["method"]: r["method"] for task in tasks for r in task.rows if r["method"] not in labels}
-
-
 def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section:
     section = _Section(task.name, {"title": task.name} | dict(task.info))
     section.failed = [cell for cell in task.cells if cell.state == "failed"]
     section.unfinished = [cell for cell in task.cells if cell.state not in ("failed", "done")]
-    section.notes = _notes(task)
+    section.notes = task.notes
     section.published = _lines(task.info.get("published"))
     order = {method: i for i, method in enumerate(looks)}
     table = statistics.scores(sorted(task.rows, key=lambda row: order[row["method"]]))
@@ -178,7 +93,7 @@ def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section
     if reference is None:
         return section
     section.opinion = second_opinion(summaries, labels)
-    section.cost = cost(summaries, reference, labels, _largest(task, "seconds_fit"))
+    section.cost = cost(summaries, reference, labels, task.largest("seconds_fit"))
     section.reference = f"{labels[reference]} ({why})"
     comparisons = statistics.compare(table, reference)
     section.rows = _rows(task, summaries, comparisons, reference, groups)
@@ -200,7 +115,7 @@ def _rows(
     groups: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Rows of the table of a task; each entry is what is shown and what is sorted by."""
-    fits, memory, parameters = (_largest(task, key) for key in ("seconds_fit", "peak_memory_mb", "parameters"))
+    fits, memory, parameters = (task.largest(key) for key in ("seconds_fit", "peak_memory_mb", "parameters"))
     best = {
         m: max((s.mean[m] for s in summaries if not math.isnan(s.mean[m])), default=math.nan) for m in metrics.NAMES
     }
@@ -273,13 +188,13 @@ def _figures(
             f"Image {image}: among the stored ones the closest to the median PSNR of {looks[reference].label}; "
             "first training seed. "
         )
-        drawn = plots.image_grid(truth, panels, (low, high), str(task.info.get("units") or ""))
+        drawn = image_grid(truth, panels, (low, high), str(task.info.get("units") or ""))
         add("grid", "Reconstructions and errors", drawn, lead)
     patients = len(set(table.patients))
     add("box", "Scores of every image", plots.box_plot(table.values, table.methods, looks, patients))
     if len(summaries) > 1:
         points = {s.method: (s.seconds, s.mean["psnr"]) for s in summaries}
-        parameters = {method: int(count) for method, count in _largest(task, "parameters").items()}
+        parameters = {method: int(count) for method, count in task.largest("parameters").items()}
         add("pareto", "Quality against time", plots.pareto(points, looks, parameters))
     curves = {cell.method: cell.fit for cell in reversed(task.cells) if len(cell.fit.get("curve") or ()) > 1}
     if curves:
@@ -290,7 +205,7 @@ def _figures(
 
 def _typical(
     run: Path, task: Task, table: Scores, reference: str, looks: Mapping[str, plots.Look]
-) -> tuple[str, np.ndarray, list[plots.Panel]] | None:
+) -> tuple[str, np.ndarray, list[Panel]] | None:
     """The image to show, its truth and its reconstructions; None where nothing is stored."""
     measurements = run / "tasks" / task.name / "measurements.h5"
     if not measurements.is_file():
@@ -321,7 +236,7 @@ def _typical(
             picture = _magnitude(file["reconstruction"][ids.index(image)])
         row = table.methods.index(method)
         score = (float(table.values[m][row, at[image]]) for m in ("psnr", "ssim"))
-        panels.append(plots.Panel(looks[method], picture, *score))
+        panels.append(Panel(looks[method], picture, *score))
     return image, truth, panels
 
 
@@ -348,25 +263,6 @@ def _overview(sections: Sequence[_Section], looks: Mapping[str, plots.Look]) -> 
     return lines
 
 
-def _notes(task: Task) -> list[str]:
-    """Warnings of the task and of its cells, each once."""
-    notes = [str(w) for w in task.info.get("warnings") or ()]
-    for cell in task.cells:
-        for warning in [*(cell.status.get("warnings") or ()), *(cell.fit.get("warnings") or ())]:
-            notes.append(f"{cell.label}: {warning}")
-    return list(dict.fromkeys(notes))
-
-
-def _largest(task: Task, key: str) -> dict[str, float]:
-    """A number of ``status.json`` by method, the largest over training seeds."""
-    found: dict[str, float] = {}
-    for cell in task.cells:
-        value = cell.status.get(key)
-        if cell.state == "done" and isinstance(value, int | float):
-            found[cell.method] = max(found.get(cell.method, 0.0), float(value))
-    return found
-
-
 def _lines(value: Any) -> list[str]:
     """Plain data as lines of text."""
     if not value:
@@ -374,16 +270,3 @@ def _lines(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [f"{key}: {item}" for key, item in value.items()]
     return [str(item) for item in value] if isinstance(value, list) else [str(value)]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete its folder and run the suite again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, expected an object; delete its folder")
-    return content

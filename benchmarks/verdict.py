@@ -42,28 +42,27 @@ def verdict(table: Scores, summaries: Sequence[Summary], reference: str | None, 
         return f"Only {name} has finished: {level}; there is nothing to compare it with."
     second = ranked[1].method
     lead = compare(table, second)[best.method]
+    few = "" if lead.patients >= MIN_PATIENTS else f"; {lead.patients} test patients make this an indication, no more"
     if best.method == reference:
-        over = f"{amount(lead)} above {labels[second]}, the next best"
-        if lead.clear:
-            return f"{name}, the reference, is clearly best: {level}, {over}."
-        return f"No method is clearly better than {name}, the reference: {level}, {over} ({doubt(lead)})."
+        over = f"{name}, the reference: {level}, {amount(lead)} above {labels[second]}, the next best"
+        if not lead.apart:
+            return f"No method is clearly better than {over} ({doubt(lead)})."
+        return f"{'Clearly best is' if lead.clear else 'The highest mean is that of'} {over}{few}."
     gain = compare(table, reference)[best.method]
-    base = labels[reference]
-    if not gain.clear:
+    base = f"{labels[reference]}, the reference"
+    if not gain.apart:
         return (
-            f"No method is clearly better than {base}, the reference: the highest mean, {level} of {name}, is "
-            f"{amount(gain)} above it ({doubt(gain)})."
+            f"No method is clearly better than {base}: the highest mean, {level} of {name}, is {amount(gain)} above it "
+            f"({doubt(gain)})."
         )
+    first = f"{name} {'is clearly best' if gain.clear and lead.clear else 'has the highest mean'}: {level}"
     if second == reference:
-        return f"{name} is clearly best: {level}, {amount(gain)} above {base}, the reference and next best."
-    if lead.clear:
-        return (
-            f"{name} is clearly best: {level}, {amount(lead)} above {labels[second]}, the next best, and "
-            f"{amount(gain)} above {base}, the reference."
-        )
+        return f"{first}, {amount(gain)} above {base} and next best{few}."
+    if lead.apart:
+        return f"{first}, {amount(lead)} above {labels[second]}, the next best, and {amount(gain)} above {base}{few}."
     return (
-        f"{name} has the highest mean, {level}, {amount(gain)} above {base}, the reference, but is not clearly better "
-        f"than {labels[second]}: {amount(lead)} ({doubt(lead)})."
+        f"{first}, {amount(gain)} above {base}, but it is not clearly better than {labels[second]}: {amount(lead)} "
+        f"({doubt(lead)}){few}."
     )
 
 
@@ -98,8 +97,10 @@ def cost(
 
 
 def amount(comparison: Comparison) -> str:
-    """``1.20 dB [0.90, 1.50]``; the difference alone where there is no interval."""
-    return f"{number(comparison.difference)} dB{bracket(comparison.interval)}"
+    """``1.20 dB [0.90, 1.50]``, with the corrected p where the interval leaves out zero but p does not agree."""
+    disagrees = comparison.clear and comparison.p >= 0.05
+    p = f" (corrected p = {p_value(comparison.p)})" if disagrees else ""
+    return f"{number(comparison.difference)} dB{bracket(comparison.interval)}{p}"
 
 
 def bracket(interval: Interval | None, digits: int = 2) -> str:
@@ -118,14 +119,8 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def doubt(comparison: Comparison) -> str:
-    """Why a difference is not clear."""
-    if comparison.interval is None:
-        return "a single test patient, hence no interval"
-    if comparison.interval.low <= 0 <= comparison.interval.high:
-        return "the 95 % interval contains zero"
-    if comparison.patients < MIN_PATIENTS:
-        return f"only {comparison.patients} test patients, too few to be sure"
-    return f"corrected p = {p_value(comparison.p)}"
+    """Why a difference is not told apart from zero."""
+    return "a single test patient, hence no interval" if comparison.interval is None else "the interval contains zero"
 
 
 def p_value(p: float) -> str:
@@ -137,12 +132,12 @@ def duration(seconds: float) -> str:
     """Seconds for people: 4 ms, 1.3 s, 12 min, 3.2 h."""
     if math.isnan(seconds):
         return "–"
-    for limit, unit, name in ((0.9995, 1e-3, "ms"), (99.5, 1, "s"), (5970, 60, "min")):
+    for limit, unit, name in ((0.0995, 1e-3, "ms"), (99.5, 1, "s"), (5970, 60, "min")):
         if seconds < limit:
-            return f"{_three(seconds / unit)} {name}"
-    return f"{_three(seconds / 3600)} h"
+            return f"{_two(seconds / unit)} {name}"
+    return f"{_two(seconds / 3600)} h"
 
 
-def _three(value: float) -> str:
-    """Two digits or more, without an exponent."""
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.2g}" if value >= 9.95 else f"{value:.1f}"
+def _two(value: float) -> str:
+    """Two digits, without an exponent."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pytest
 import torch
-from scipy.ndimage import gaussian_filter
-
 from isocenter.benchmarks.metrics import metrics
-from isocenter.benchmarks.report import write_report
+from scipy.ndimage import gaussian_filter
 
 FIELDS = ("task", "method", "seed", "image", "patient", "psnr", "ssim", "nrmse", "haarpsi", "seconds")
 METHODS = {  # method: label, group, blur, noise, seconds per image, parameters
