@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from PIL import Image
 
 WIDTH = 11.0  # inches at 96 dots each, the width of a report's column
@@ -149,7 +149,7 @@ def pareto(
         ax.set_xlim(min(seconds) / 2.2, max(seconds) * 2.2)
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if max(seconds) / min(seconds) > 50 else (1.0, 2.0, 5.0)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.margins(y=0.15)
         legend = figure.legend(loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=0.7)
         for handle in legend.legend_handles:
@@ -187,7 +187,7 @@ def tuning(curves: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look]) -
             if x[0] > 0 and x[-1] / x[0] > 30 and np.median(x) < 0.2 * x[-1]:  # tried on a logarithmic scale
                 ax.set_xscale("log")
                 ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                ax.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+                ax.xaxis.set_minor_locator(NullLocator())
             ax.set_title(wrap(look.label, 30), fontsize=9, weight="bold")
             ax.set_xlabel(str(fit.get("axis") or "value tried"), fontsize=8.5)
             ax.tick_params(labelsize=8)
@@ -199,13 +199,14 @@ def tuning(curves: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look]) -
     )
 
 
-def save(figure: Figure, stem: Path) -> None:
-    """Write ``stem.svg`` and ``stem.png``."""
+def save(figure: Figure, stem: Path, *, raster: bool = False) -> None:
+    """Write ``stem.svg``, and ``stem.png`` where asked for: charts are lines, image grids go into slides."""
     with matplotlib.rc_context(STYLE):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         stem.with_name(stem.name + ".svg").write_text(_compact(buffer.getvalue()), encoding="utf-8")
-        figure.savefig(stem.with_name(stem.name + ".png"), dpi=150, facecolor="white")
+        if raster:
+            figure.savefig(stem.with_name(stem.name + ".png"), dpi=150, facecolor="white")
 
 
 def themed(svg: str) -> str:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from . import metrics, plots, statistics
 from .image_grid import Panel, image_grid
-from .run_folder import Cell, Task, method_labels, read_json, read_tasks
+from .record import Cell, Task, method_labels, read_json, read_tasks
 from .statistics import Comparison, Scores, Summary
 from .verdict import bracket, choose_reference, cost, duration, number, p_value, second_opinion, verdict
 
@@ -174,7 +174,7 @@ def _figures(
 
     def add(kind: str, title: str, drawn: tuple[Figure, str], lead: str = "") -> None:
         stem = run / "figures" / f"{kind}-{task.name}"
-        plots.save(drawn[0], stem)
+        plots.save(drawn[0], stem, raster=kind == "grid")
         svg = plots.themed(stem.with_name(stem.name + ".svg").read_text(encoding="utf-8"))
         uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
         width = drawn[0].get_size_inches()[0]
