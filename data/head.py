@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .canvas import Array, Canvas, curve, lookup
+from .canvas import Array, Canvas, curve, lookup, magnitude
 from .random_fields import generator, smooth_field, texture
 
 HEAD_FIELD_MM = 240.0  # extent of the shorter side of the image
@@ -86,7 +86,7 @@ def head(seed: int, index: int, shape: tuple[int, int], contrast: Contrast = "T1
 
 def _pose(canvas: Canvas, rng: np.random.Generator) -> None:
     """Tilt, shift, an egg-shaped outline, and a smooth deformation of everything."""
-    canvas.move(*rng.normal(0, 0.015, 2), angle=rng.normal(0, 0.06), taper=rng.uniform(0.02, 0.14))
+    canvas.move(rng.normal(0, 0.015), rng.normal(0, 0.015), angle=rng.normal(0, 0.06), taper=rng.uniform(0.02, 0.14))
     canvas.warp(rng, (4, 8), (0.016, 0.006))
 
 
@@ -125,7 +125,7 @@ def _brain(canvas: Canvas, rng: np.random.Generator, plan: _Plan, signal: dict[s
     midline = canvas.x - plan.asymmetry - 0.012 * smooth_field(rng, 5, shape)
     pial = depth
     for start, end in ends:
-        pial = np.minimum(pial, np.hypot(midline, np.maximum((start - canvas.y) * np.sign(end), 0)) - wide)
+        pial = np.minimum(pial, magnitude(midline, np.maximum((start - canvas.y) * np.sign(end), 0)) - wide)
     if plan.level != "top":
         for side in (-1, 1):
             inner, y = side * plan.width * rng.uniform(0.50, 0.56), rng.uniform(0.00, 0.10)
@@ -164,11 +164,11 @@ def _sulci(
     phase = phase + 2.2 * smooth_field(rng, 9, shape) + 1.1 * smooth_field(rng, 20, shape)
     cos, sin = np.cos(phase), np.sin(phase)
     slope = np.sqrt(sum(g**2 for wave in (cos, sin) for g in np.gradient(wave, canvas.pixel)))
-    across = np.abs(np.arctan2(sin, -cos)) / np.maximum(slope, 1.0)
+    across = np.arccos(-cos) / np.maximum(slope, 1.0)
     period = np.floor(phase / (2 * np.pi)).astype(int) % 64
     bottom = rng.uniform(*reach, 64)[period]
     width = wide * rng.lognormal(-0.2, 0.5, 64)[period]
-    return np.hypot(across, np.maximum(depth - bottom, 0)) - width
+    return magnitude(across, np.maximum(depth - bottom, 0)) - width
 
 
 def _interior(canvas: Canvas, rng: np.random.Generator, plan: _Plan, signal: dict[str, float]) -> None:

@@ -11,8 +11,6 @@ from scipy.interpolate import BSpline
 
 Array = NDArray[np.float64]
 
-_FINE = 8  # points per pixel over which a basis function is averaged
-
 
 def generator(family: str, seed: int, index: int) -> np.random.Generator:
     """The generator of image ``index`` of a family: a function of its arguments alone.
@@ -31,7 +29,7 @@ def smooth_field(rng: np.random.Generator, cells: int, shape: tuple[int, int]) -
     Independent normal weights on a lattice that depends on nothing but ``cells``, times cubic B-splines averaged
     over each pixel: the field of half the resolution is the block average of this one, exactly.
     """
-    # Only the central square of the lattice is drawn for, so that square images of all sizes share it.
+    # The lattice covers the central square only, so that images of all shapes share it.
     rows, columns = (_basis(cells, n, min(shape)) for n in shape)
     weights = rng.standard_normal((cells + 3, cells + 3))
     return rows @ weights @ columns.T
@@ -46,11 +44,12 @@ def texture(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, 
 
 @lru_cache(maxsize=64)
 def _basis(cells: int, pixels: int, shorter: int) -> Array:
-    """Pixel averages of the cubic B-splines of a lattice, ``[pixels, cells + 3]``; zero outside the square."""
-    knots = np.arange(-3, cells + 4, dtype=float)
-    # Position in lattice cells; the square of side ``shorter`` is centred in the image.
-    fine = (np.arange(pixels * _FINE) + 0.5) / _FINE
-    position = np.clip((fine - pixels / 2 + shorter / 2) / shorter * cells, 0, cells * (1 - 1e-12))
-    values = BSpline.design_matrix(position, knots, 3).toarray()
-    # Independent weights of unit variance give the variance Σ B², on average (151/315) in each direction.
-    return values.reshape(pixels, _FINE, -1).mean(axis=1) / np.sqrt(151 / 315)
+    """Pixel averages of the cubic B-splines of a lattice, ``[pixels, cells + 3]``; constant outside the square."""
+    spline = BSpline(np.arange(-3, cells + 4, dtype=float), np.eye(cells + 3), 3)
+    integral = spline.antiderivative()
+    # Pixel borders in lattice cells; the square of side ``shorter`` is centred in the image.
+    borders = (np.arange(pixels + 1) - pixels / 2 + shorter / 2) / shorter * cells
+    within = np.clip(borders, 0, cells)
+    primitive = integral(within) + (borders - within)[:, None] * spline(within)
+    # Independent weights of unit variance give the variance Σ B², which is 151/315 on average in each direction.
+    return np.asarray(np.diff(primitive, axis=0)) * (shorter / cells) / np.sqrt(151 / 315)
