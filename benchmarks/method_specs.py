@@ -37,5 +37,8 @@ class TotalVariationSpec(MethodSpec):
 
         return TotalVariation(self.regularisation, self.tol, self.max_iter, self.budget)
 
+    def needs(self) -> tuple[str, ...]:
+        return ("validation",) if self.regularisation is None else ()
+
 
 SPECS: tuple[type[MethodSpec], ...] = (DirectSpec, TotalVariationSpec)

@@ -1,133 +1,158 @@
-"""A run folder as its files tell: the contract between the runner, which writes it, and the report."""
+"""A run is a folder: where everything lies, how it is written, and who may write."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_GROUPS = ("direct", "classical", "learned")
+from .yaml_lines import SuiteError
+
+LOCK = "run.lock"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One method with one seed on one task, as its folder tells."""
+class RunFolder:
+    """``suite.yaml environment.json results.csv report.html figures/ log.txt tasks/TASK/ cells/TASK/METHOD-SEED-KEY/``.
 
-    folder: Path
-    spec: Mapping[str, Any]
-    status: Mapping[str, Any]
-    fit: Mapping[str, Any]
-
-    @property
-    def method(self) -> str:
-        return str(self.spec.get("method", self.folder.name))
-
-    @property
-    def label(self) -> str:
-        return str(self.spec.get("label") or self.method)
-
-    @property
-    def state(self) -> str:
-        return str(self.status.get("state", "unfinished"))
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of a run folder: its description, its cells and its rows of ``results.csv``."""
-
-    name: str
-    info: Mapping[str, Any]
-    cells: tuple[Cell, ...]
-    rows: tuple[Mapping[str, str], ...]
-
-    @property
-    def notes(self) -> list[str]:
-        """Warnings of the task and of its cells, each once."""
-        notes = [str(warning) for warning in self.info.get("warnings") or ()]
-        for cell in self.cells:
-            for warning in [*(cell.status.get("warnings") or ()), *(cell.fit.get("warnings") or ())]:
-                notes.append(f"{cell.label}: {warning}")
-        return list(dict.fromkeys(notes))
-
-    def largest(self, key: str) -> dict[str, float]:
-        """A number of ``status.json`` by method, the largest over training seeds."""
-        found: dict[str, float] = {}
-        for cell in self.cells:
-            value = cell.status.get(key)
-            if cell.state == "done" and isinstance(value, int | float):
-                found[cell.method] = max(found.get(cell.method, 0.0), float(value))
-        return found
-
-
-def read_tasks(run: Path) -> list[Task]:
-    """The tasks of a run folder, in the order of ``results.csv``, with those that have no results last.
-
-    Raises:
-        ValueError: if a file is broken.
+    What a changed suite no longer needs is moved to ``stale/`` and comes back when it is needed again.
     """
-    rows = _results(run / "results.csv")
-    folders = [p for base in ("tasks", "cells") if (run / base).is_dir() for p in (run / base).iterdir() if p.is_dir()]
-    present = {folder.name for folder in folders} | {row["task"] for row in rows}
-    order = {name: i for i, name in enumerate(dict.fromkeys(row["task"] for row in rows))}  # the suite's order
-    names = sorted(present, key=lambda name: (order.get(name, len(order)), name))
-    return [
-        Task(
-            name,
-            read_json(run / "tasks" / name / "task.json"),
-            _cells(run / "cells" / name),
-            tuple(row for row in rows if row["task"] == name),
-        )
-        for name in names
-    ]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def task(self, name: str) -> Path:
+        return self.path / "tasks" / name
+
+    def cell(self, task: str, name: str) -> Path:
+        return self.path / "cells" / task / name
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep other processes out; the system lets go of the lock when a process dies.
+
+        Raises:
+            SuiteError: when another process is running here, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / LOCK).open("a+")
+        except OSError as error:
+            raise SuiteError(
+                f"{self.path}: cannot write the run there: {error.strerror}; choose another --out"
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise SuiteError(f"{self.path}: the file system gives no lock: {error.strerror}") from error
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise SuiteError(
+                    f"{self.path}: process {owner} is running here; wait for it, or choose another --out"
+                ) from error
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[logging.Logger]:
+        """The package's logger, appended to ``log.txt``."""
+        logger = logging.getLogger(__package__.partition(".")[0])
+        handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield logger
+        finally:
+            logger.setLevel(level)
+            logger.removeHandler(handler)
+            handler.close()
+
+    def keep(self, tasks: Mapping[str, str], cells: Mapping[str, set[str]]) -> None:
+        """Move to ``stale/`` what belongs to another version of the suite, and bring back what was moved before.
+
+        Args:
+            tasks: key by task.
+            cells: names of cells by task.
+        """
+        for folder in _folders(self.path / "tasks"):
+            key = read_json(folder / "task.json").get("key", "unknown")
+            if tasks.get(folder.name) != key:
+                _move(folder, self.path / "stale" / "tasks" / f"{folder.name}-{key}")
+        for task in _folders(self.path / "cells"):
+            for folder in _folders(task):
+                if folder.name not in cells.get(task.name, ()):
+                    _move(folder, self.path / "stale" / "cells" / task.name / folder.name)
+            if task.name not in cells and not any(task.iterdir()):
+                task.rmdir()
+        for name, key in tasks.items():
+            _bring_back(self.path / "stale" / "tasks" / f"{name}-{key}", self.task(name))
+            for cell in cells[name]:
+                _bring_back(self.path / "stale" / "cells" / name / cell, self.cell(name, cell))
 
 
-def _results(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = {"task", "method", "seed", "image"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path}: no column {', '.join(sorted(missing))}; delete the file and run the suite again")
-        return list(reader)
+def write_text(path: Path, text: str) -> None:
+    """Write a file; whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
-def _cells(folder: Path) -> tuple[Cell, ...]:
-    if not folder.is_dir():
-        return ()
-    cells = [
-        Cell(path, read_json(path / "spec.json"), read_json(path / "status.json"), read_json(path / "fit.json"))
-        for path in sorted(folder.iterdir())
-        if path.is_dir()
-    ]
-    return tuple(sorted(cells, key=lambda c: (_rank(c), c.method, str(c.spec.get("seed", "")).rjust(9))))
-
-
-def _rank(cell: Cell) -> int:
-    group = cell.spec.get("colour group")
-    return _GROUPS.index(group) if group in _GROUPS else len(_GROUPS)
-
-
-def method_labels(tasks: Sequence[Task]) -> dict[str, str]:
-    """Labels of all methods of a run, direct ones first, then in the suite's order: that of colours and tables."""
-    seen = {method: i for i, method in enumerate(dict.fromkeys(r["method"] for task in tasks for r in task.rows))}
-    cells = [cell for task in tasks for cell in task.cells]
-    cells.sort(key=lambda cell: (_rank(cell), seen.get(cell.method, len(seen))))
-    labels = {cell.method: cell.label for cell in cells}
-    return labels | {method: method for method in seen if method not in labels}
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Plain data; whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none."""
-    if not path.is_file():
-        return {}
+    """What :func:`write_json` wrote; empty where there is none or it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete its folder and run the suite again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, expected an object; delete its folder")
-    return content
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table; whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+
+
+def _move(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+
+
+def _bring_back(source: Path, target: Path) -> None:
+    if source.is_dir() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)

@@ -142,6 +142,10 @@ class MethodSpec(Spec):
     def build(self, seed: int) -> Method:
         """A method that is not fitted yet."""
 
+    def needs(self) -> tuple[str, ...]:
+        """Splits that :meth:`build`'s method is fitted on."""
+        return ()
+
     @property
     def key(self) -> str:
         """The name in results; the kind where none is given."""

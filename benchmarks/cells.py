@@ -1,0 +1,259 @@
+"""One cell of a suite: a method with one seed on one task, fitted, run on the test images and judged."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import resource
+import shutil
+import statistics
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+from torch import Tensor
+
+from ..baselines.method import Fit, Method
+from ..data.problem import Problem
+from ..physics import LinearOperator
+from . import packaged
+from .metrics import NAMES, metrics
+from .run_folder import read_csv, read_json, write_csv, write_json
+from .spec import MethodSpec
+from .tasks import OpenTask, short_hash
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("image", "patient", *NAMES, "seconds")
+REPEATS = 3  # of the timing of an image
+REPEAT_BELOW = 0.3  # seconds; slower images are timed once, for what disturbs them is small against them
+
+# Said once by PyTorch about itself; nothing that a reader of results could act on.
+_NOISE = r"Sparse CSR tensor support is in beta state|.*lazy modules are a new feature"
+
+
+class NotFiniteError(ArithmeticError):
+    """A reconstruction holds NaN or infinity."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method with one seed on one task.
+
+    Args:
+        task: opened; cells of a task share it.
+        method: the spec.
+        seed: one of the method's.
+        retrain: fit anew even where a fitted method is packaged.
+    """
+
+    task: OpenTask
+    method: MethodSpec
+    seed: int
+    retrain: bool = False
+
+    @cached_property
+    def weights(self) -> Path | None:
+        """The packaged fit that belongs to this cell."""
+        if self.retrain:
+            return None
+        folder = packaged.packaged(self.task.loaded.suite.name, self.task.name, self.method.key, self.seed)
+        if not folder.is_dir():
+            return None
+        if packaged.fits(folder, self.task.training_identity(self.method, self.seed)):
+            return folder
+        logger.info("%s: packaged weights were fitted to another task or method and are not used", self.title)
+        return None
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that the cell's numbers depend on."""
+        fitted = packaged.digest(self.weights) if self.weights else ""
+        return short_hash(
+            {"task": self.task.identity, "method": self.method.identity(), "seed": self.seed, "weights": fitted}
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{self.method.key}-{self.seed}-{self.key}"
+
+    @property
+    def title(self) -> str:
+        seed = f" seed {self.seed}" if len(self.method.seeds) > 1 else ""
+        return f"{self.task.name} · {self.method.heading}{seed}"
+
+    def is_done(self, folder: Path) -> bool:
+        """Whether its folder holds a whole result."""
+        return (
+            read_json(folder / "status.json").get("state") == "done"
+            and len(read_csv(folder / "metrics.csv")) > 0
+            and (folder / "reconstructions.h5").is_file()
+        )
+
+    def rows(self, folder: Path) -> list[dict[str, Any]]:
+        """The cell's rows of ``results.csv``."""
+        own = {"task": self.task.name, "method": self.method.key, "seed": self.seed}
+        return [{**own, **row} for row in read_csv(folder / "metrics.csv")]
+
+
+def run_cell(cell: Cell, folder: Path, measurements: Path) -> bool:
+    """Run a cell in its folder and return whether it is done; a failure is written down and not raised.
+
+    Args:
+        cell: what to run.
+        folder: of the cell; what an interrupted fit left there is used.
+        measurements: folder of the task.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "status.json").unlink(missing_ok=True)
+    began = time.perf_counter()
+    status: dict[str, Any] = {"state": "failed", "seconds_fit": None, "seconds_total": None, "warnings": []}
+    _reset_peak()
+    try:
+        with _recorded() as caught:
+            _run(cell, folder, measurements, status)
+        status["state"] = "done"
+    except Exception as error:
+        status["error"] = f"{type(error).__name__}: {error}"
+        status["traceback"] = traceback.format_exc()
+        logger.error("%s failed: %s", cell.title, status["error"])
+    status["warnings"] += _distinct(caught)
+    status["seconds_total"] = time.perf_counter() - began
+    status["peak_memory_mb"] = _peak()
+    write_json(folder / "status.json", status)
+    return bool(status["state"] == "done")
+
+
+def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -> None:
+    method = cell.method.build(cell.seed)
+    spec = {"task": cell.task.name, "method": cell.method.key, "label": cell.method.heading, "seed": cell.seed}
+    write_json(folder / "spec.json", {**spec, "kind": cell.method.kind, "group": method.group})
+    cell.task.measure(measurements)
+    fit = _fit(cell, method, folder, measurements)
+    write_json(folder / "fit.json", fit)
+    status["seconds_fit"] = fit["seconds"]
+    status["parameters"] = method.parameters
+    test = cell.task.stored(measurements, "test")
+    rows = _reconstruct(method, test, cell.task.physics, folder / "reconstructions.h5")
+    write_csv(folder / "metrics.csv", COLUMNS, rows)
+
+
+def _fit(cell: Cell, method: Method, folder: Path, measurements: Path) -> dict[str, Any]:
+    """Load the packaged fit, or the one that an interrupted run left, or fit; returns ``fit.json``."""
+    if cell.weights is not None:
+        method.load(cell.weights)
+        fit = dict(read_json(cell.weights / packaged.CARD).get("fit", {}))
+        fit["budget"] = f"packaged weights, fitted before: {fit.get('budget', 'unknown')}"
+        return {**asdict(Fit()), **fit}
+    fitted, unfinished = folder / "fitted", folder / "fit"
+    if fitted.is_dir() and (folder / "fit.json").is_file():
+        try:
+            method.load(fitted)
+            return read_json(folder / "fit.json")
+        except ValueError as error:
+            logger.warning("%s: the fit of an interrupted run is damaged and made again (%s)", cell.title, error)
+    unfinished.mkdir(exist_ok=True)
+    result = asdict(method.fit(cell.task.training, cell.task.stored(measurements, "validation"), unfinished))
+    shutil.rmtree(fitted, ignore_errors=True)
+    partial = folder / "fitted.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    method.save(partial)
+    write_json(folder / "fit.json", result)
+    partial.replace(fitted)
+    shutil.rmtree(unfinished)
+    return result
+
+
+def _reconstruct(method: Method, test: Problem, physics: LinearOperator, path: Path) -> list[dict[str, Any]]:
+    """Reconstruct the test images one by one, so that memory does not grow with their number."""
+    rows = []
+    partial = path.with_suffix(".partial")
+    with h5py.File(partial, "w") as file:
+        stored = file.create_dataset("reconstruction", (len(test), *physics.domain), "float32")
+        stored.attrs["images"] = list(test.ids)
+        with torch.no_grad():
+            if len(test):
+                method.reconstruct(test.measurement(0)[None], physics)  # warm-up
+            for i in range(len(test)):
+                x, seconds = timed_reconstruction(method, test.measurement(i)[None], physics)
+                _check(x, physics, test.ids[i])
+                stored[i] = x[0].cpu()
+                values = metrics(x.cpu().float(), test.truth(i)[None], test.data_range)
+                numbers = {name: float(value[0]) for name, value in values.items()}
+                rows.append({"image": test.ids[i], "patient": test.patients[i], **numbers, "seconds": seconds})
+    partial.replace(path)
+    return rows
+
+
+def timed_reconstruction(method: Method, y: Tensor, physics: LinearOperator) -> tuple[Tensor, float]:
+    """A reconstruction and its wall time: the median of a few, without reading, writing and judging."""
+    seconds: list[float] = []
+    while len(seconds) < REPEATS:
+        measured = y.clone()
+        _wait(measured)
+        began = time.perf_counter()
+        x = method.reconstruct(measured, physics)
+        _wait(x)
+        seconds.append(time.perf_counter() - began)
+        if seconds[0] > REPEAT_BELOW:
+            break
+    return x, statistics.median(seconds)
+
+
+def _check(x: Tensor, physics: LinearOperator, image: str) -> None:
+    expected = (1, *physics.domain)
+    if tuple(x.shape) != expected:
+        raise ValueError(f"the reconstruction of {image} is {tuple(x.shape)}, expected {expected}")
+    if not torch.isfinite(x).all():
+        count = int((~torch.isfinite(x)).sum())
+        raise NotFiniteError(f"the reconstruction of {image} holds {count} values that are NaN or infinite")
+
+
+def _wait(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+
+
+@contextlib.contextmanager
+def _recorded() -> Iterator[list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", message=_NOISE)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        yield caught
+
+
+def _distinct(caught: list[warnings.WarningMessage]) -> list[str]:
+    """One message for each place that warned: numbers differ from image to image, the first stands for all."""
+    places: dict[tuple[type[Warning], str, int], dict[str, None]] = {}
+    for entry in caught:
+        places.setdefault((entry.category, entry.filename, entry.lineno), {})[str(entry.message)] = None
+    more = [(next(iter(texts)), len(texts) - 1) for texts in places.values()]
+    return [text if not count else f"{text} (and {count} more like it)" for text, count in more]
+
+
+def _reset_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # Linux: the high-water mark starts again from what is in use
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    """Peak memory of the process since :func:`_reset_peak`, MB; since its start where the system cannot reset it."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        kilobytes = int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    if torch.cuda.is_available():
+        kilobytes += torch.cuda.max_memory_allocated() // 1024
+    return math.ceil(kilobytes / 1024)

@@ -1,0 +1,203 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .yaml_lines import SuiteError, one_line
+
+if TYPE_CHECKING:
+    from .schema import LoadedSuite
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Unrolled networks and compressed sensing for medical image reconstruction, compared on shared physics.",
+)
+
+SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A built-in name, or the path of a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the suite, such as data.test=8; may repeat."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    if version:
+        from .. import __version__
+
+        typer.echo(f"isocenter {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME by default.")] = None,
+    methods: Annotated[str | None, typer.Option(metavar="A,B", help="Run these methods only.")] = None,
+    tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Run these tasks only.")] = None,
+    set_: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and leave.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew where weights are packaged.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch; all cores by default.")] = None,
+) -> None:
+    """Run a suite, or go on with it; ends with a report."""
+    from .schema import load_suite
+
+    loaded = load_suite(suite, set_ or ())
+    folder = out or Path("runs") / loaded.suite.name
+    _limit_threads(threads)
+    if dry_run:
+        _dry_run(loaded, folder, retrain, _names(methods), _names(tasks))
+        return
+    from .runner import run_suite
+
+    try:
+        outcome = run_suite(
+            loaded, folder, methods=_names(methods), tasks=_names(tasks), retrain=retrain, command=_command()
+        )
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; the same command goes on where this one stopped", err=True)
+        raise typer.Exit(130) from None
+    for title in outcome.failed:
+        typer.echo(f"failed: {title}", err=True)
+    typer.echo(f"{outcome.done} cells done, {len(outcome.failed)} failed; {outcome.report or folder}")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(suite: SuiteArgument, set_: Overrides = None) -> None:
+    """Check a suite's schema, files and operators, in seconds."""
+    from .schema import load_suite
+
+    loaded = load_suite(suite, set_ or ())
+    from .checks import check_suite
+
+    for line in check_suite(loaded):
+        typer.echo(line)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Write the report of a run folder again."""
+    from .report import write_report
+
+    try:
+        typer.echo(write_report(run))
+    except (ValueError, OSError) as error:
+        raise SuiteError(str(error)) from error
+
+
+@app.command("list")
+def list_() -> None:
+    """Show suites, the kinds that a suite may name, packaged weights, and data that can be fetched."""
+    from ..data.fetch import catalogue
+    from . import data_specs, method_specs, noise_specs, packaged, physics_specs
+    from .schema import built_in_suites, load_suite
+
+    typer.echo("Suites")
+    for name in built_in_suites():
+        suite = load_suite(name).suite
+        typer.echo(f"  {name:<14} {suite.title}")
+        typer.echo(f"  {'':<14} tasks: {', '.join(suite.tasks)}; methods: {', '.join(m.key for m in suite.methods)}")
+    for title, module in (
+        ("Data", data_specs),
+        ("Physics", physics_specs),
+        ("Noise", noise_specs),
+        ("Methods", method_specs),
+    ):
+        typer.echo(f"\n{title}")
+        for spec in module.SPECS:
+            kind = spec.model_fields["kind"].annotation.__args__[0]
+            typer.echo(f"  {kind:<14} {(spec.__doc__ or '').strip().splitlines()[0]}")
+    typer.echo("\nPackaged weights")
+    for name, card in packaged.listing():
+        seconds = card.get("fit", {}).get("seconds", 0.0)
+        typer.echo(f"  {name}: trained in {seconds:.0f} s at {str((card.get('git') or {}).get('commit'))[:12]}")
+    typer.echo("\nData that `isocenter fetch` brings")
+    for entry in catalogue():
+        typer.echo(f"  {entry.name:<14} {entry.size / 1e6:6.1f} MB in {entry.folder}; {'; '.join(entry.licences)}")
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sets; `isocenter list` shows them.")],
+    to: Annotated[Path | None, typer.Option(help="Data folder; ISOCENTER_DATA or the user's cache by default.")] = None,
+) -> None:
+    """Download public images, every file verified by its hash."""
+    from ..data.fetch import FetchError
+    from ..data.fetch import fetch as fetch_set
+
+    for name in names:
+        try:
+            typer.echo(fetch_set(name, to))
+        except FetchError as error:
+            raise SuiteError(str(error)) from error
+
+
+def main() -> None:
+    """Entry point: mistakes end in one line and exit code 2, ``--debug`` shows where they come from."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app(prog_name="isocenter")
+    except SuiteError as error:
+        if debug:
+            traceback.print_exc()
+        typer.echo(one_line(error), err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # `isocenter list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"isocenter: {type(error).__name__}: {one_line(error)} (--debug shows where)", err=True)
+        sys.exit(1)
+
+
+def _dry_run(
+    loaded: LoadedSuite, folder: Path, retrain: bool, methods: list[str] | None, tasks: list[str] | None
+) -> None:
+    from .run_folder import RunFolder
+    from .runner import choose, expand, open_tasks
+
+    chosen_methods = choose("methods", methods, [method.key for method in loaded.suite.methods])
+    chosen_tasks = choose("tasks", tasks, loaded.suite.tasks)
+    run_folder = RunFolder(folder)
+    for name, group in expand(loaded, open_tasks(loaded), retrain=retrain).items():
+        for cell in group:
+            if name not in chosen_tasks or cell.method.key not in chosen_methods:
+                continue
+            state = "done" if cell.is_done(run_folder.cell(name, cell.name)) else "to run"
+            weights = ", packaged weights" if cell.weights else ""
+            typer.echo(f"{state:<7} {name}/{cell.name}{weights}")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _limit_threads(threads: int | None) -> None:
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _command() -> list[str]:
+    return ["isocenter", *sys.argv[1:]]

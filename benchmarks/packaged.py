@@ -1,0 +1,86 @@
+"""Fitted methods that come with the package: trained by this code, used where the task is the one they were fitted to.
+
+``python -m isocenter.benchmarks.packaged RUN`` copies the learned methods of a finished run into the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from .run_folder import read_json, write_json
+
+FOLDER = Path(__file__).parents[1] / "unrolled" / "weights"
+CARD = "card.json"
+
+
+def packaged(suite: str, task: str, method: str, seed: int) -> Path:
+    """Where the fitted method of a suite, task and seed lies, if it is packaged: ``SUITE/TASK/METHOD-SEED``."""
+    return FOLDER / suite / task / f"{method}-{seed}"
+
+
+def fits(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether a packaged method was fitted to the same images, operator, noise and settings."""
+    card = read_json(folder / CARD)
+    return bool(card) and card.get("fitted_to") == identity
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of the packaged files, which results depend on."""
+    result = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        result.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        result.update(file.read_bytes())
+    return result.hexdigest()
+
+
+def listing() -> list[tuple[str, dict[str, Any]]]:
+    """Name and card of everything that is packaged."""
+    return [(card.parent.relative_to(FOLDER).as_posix(), read_json(card)) for card in sorted(FOLDER.rglob(CARD))]
+
+
+def package(run: Path) -> list[Path]:
+    """Copy the learned methods of a run into the package, each with a card, and return their folders.
+
+    Raises:
+        ValueError: when nothing there was trained.
+    """
+    from .schema import load_suite
+    from .tasks import OpenTask
+
+    loaded = load_suite(run / "suite.yaml")
+    environment = read_json(run / "environment.json")
+    written = []
+    for task_name in loaded.suite.tasks:
+        task = OpenTask(loaded, task_name)
+        for method in loaded.suite.methods_of(task_name):
+            for seed in method.seeds:
+                cells = sorted((run / "cells" / task_name).glob(f"{method.key}-{seed}-*"))
+                done = [c for c in cells if read_json(c / "status.json").get("state") == "done"]
+                if not done or read_json(done[-1] / "spec.json").get("group") != "learned":
+                    continue
+                target = packaged(loaded.suite.name, task_name, method.key, seed)
+                shutil.rmtree(target, ignore_errors=True)
+                shutil.copytree(done[-1] / "fitted", target)
+                card = {
+                    "fitted_to": task.training_identity(method, seed),
+                    "fit": read_json(done[-1] / "fit.json"),
+                    "git": environment.get("git"),
+                    "versions": environment.get("versions"),
+                    "cpu": environment.get("cpu"),
+                    "gpu": environment.get("gpu"),
+                    "threads": environment.get("threads"),
+                }
+                write_json(target / CARD, card)
+                written.append(target)
+    if not written:
+        raise ValueError(f"{run} has no learned method that is done; run the suite with --retrain first")
+    return written
+
+
+if __name__ == "__main__":
+    for folder in package(Path(sys.argv[1])):
+        print(folder)

@@ -1,0 +1,194 @@
+"""Run a suite: expand it to cells, run those that are not done, collect the results, write the report."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..data.datasets import Dataset
+from .cells import COLUMNS, Cell, run_cell
+from .environment import environment
+from .run_folder import RunFolder, read_json, write_csv, write_json, write_text
+from .schema import LoadedSuite
+from .spec import did_you_mean
+from .tasks import OpenTask
+from .yaml_lines import SuiteError
+
+logger = logging.getLogger(__name__)
+
+RESULTS = ("task", "method", "seed", *COLUMNS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ended with.
+
+    Attributes:
+        done: cells with results, those from before included.
+        failed: titles of cells that failed, and "report" where that could not be written.
+        report: the page.
+    """
+
+    done: int
+    failed: tuple[str, ...]
+    report: Path | None
+
+
+def open_tasks(loaded: LoadedSuite) -> dict[str, OpenTask]:
+    """Every task, with its images found and its operator tried, so that mistakes come before any computing.
+
+    Raises:
+        SuiteError: naming the line of images that are not there, of geometry that cannot be, of methods that have
+            nothing to be fitted on.
+    """
+    datasets: dict[str, Dataset] = {}
+    tasks = {}
+    for name in loaded.suite.tasks:
+        task = OpenTask(loaded, name, datasets.get(loaded.suite.tasks[name].data))
+        datasets[task.spec.data] = task.dataset
+        with loaded.at("data", task.spec.data):
+            if not task.dataset.splits["test"]:
+                raise ValueError("there are no test images")
+            for method in loaded.suite.methods_of(name):
+                for split in method.needs():
+                    if not task.dataset.splits[split]:
+                        raise ValueError(f"there are no {split} images, which {method.key} is fitted on")
+        _ = task.physics, task.identity
+        task.close()
+        tasks[name] = task
+    return tasks
+
+
+def expand(loaded: LoadedSuite, tasks: dict[str, OpenTask], *, retrain: bool = False) -> dict[str, list[Cell]]:
+    """Cells by task: every method of the task with every one of its seeds, in the suite's order."""
+    return {
+        name: [Cell(task, method, seed, retrain) for method in loaded.suite.methods_of(name) for seed in method.seeds]
+        for name, task in tasks.items()
+    }
+
+
+def choose(what: str, wanted: Sequence[str] | None, known: Collection[str]) -> set[str]:
+    """The names asked for, all where none are.
+
+    Raises:
+        SuiteError: a name that does not exist.
+    """
+    for name in wanted or ():
+        if name not in known:
+            raise SuiteError(f"--{what} {name}: the suite has none of this name{did_you_mean(name, known)}")
+    return set(known) if wanted is None else set(wanted)
+
+
+def run_suite(
+    loaded: LoadedSuite,
+    out: Path,
+    *,
+    methods: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    retrain: bool = False,
+    command: Sequence[str] = (),
+) -> Outcome:
+    """Run or resume a suite in a folder.
+
+    Cells that are done are kept. A cell that fails is written down with its traceback, and the others go on.
+
+    Args:
+        loaded: the suite.
+        out: the run folder.
+        methods, tasks: run these only; results of others that are done stay in the report.
+        retrain: fit anew where fitted methods are packaged.
+        command: for the record.
+
+    Raises:
+        SuiteError: for mistakes in the suite, found before anything is computed, and for a folder in use.
+    """
+    chosen_methods = choose("methods", methods, [method.key for method in loaded.suite.methods])
+    chosen_tasks = choose("tasks", tasks, loaded.suite.tasks)
+    opened = open_tasks(loaded)
+    cells = expand(loaded, opened, retrain=retrain)
+    folder = RunFolder(out)
+    with folder.locked(), folder.logging():
+        logger.info("%s", " ".join(command) or f"run {loaded.suite.name}")
+        write_text(out / "suite.yaml", loaded.suite.dump())
+        write_json(out / "environment.json", environment(command))
+        folder.keep(
+            {name: task.key for name, task in opened.items()},
+            {name: {cell.name for cell in group} for name, group in cells.items()},
+        )
+        to_run = {
+            name: [c for c in group if c.method.key in chosen_methods and not c.is_done(folder.cell(name, c.name))]
+            for name, group in cells.items()
+            if name in chosen_tasks
+        }
+        _run_cells(folder, to_run)
+        return _collect(folder, cells)
+
+
+def _run_cells(folder: RunFolder, to_run: dict[str, list[Cell]]) -> None:
+    with tqdm(total=sum(map(len, to_run.values())), unit="cell", disable=None) as bar:
+        for name, group in to_run.items():
+            if not group:
+                continue
+            task = group[0].task
+            bar.set_description(f"{name} · simulating")
+            _measure(task, folder.task(name))
+            for cell in group:
+                bar.set_description(cell.title)
+                where = folder.cell(name, cell.name)
+                run_cell(cell, where, folder.task(name))
+                _tell(cell, where)
+                bar.update()
+            task.close()
+
+
+def _measure(task: OpenTask, folder: Path) -> None:
+    images = sum(len(task.dataset.splits[split]) for split in ("validation", "test"))
+    with tqdm(total=images, desc="measurements", unit="image", leave=False, disable=None) as bar:
+        try:
+            task.measure(folder, bar.update)
+        except Exception:  # the task's cells meet it again, and write it down; other tasks go on
+            logger.exception("%s: measurements cannot be simulated", task.name)
+
+
+def _tell(cell: Cell, folder: Path) -> None:
+    status = read_json(folder / "status.json")
+    if status.get("state") == "done":
+        values = [float(row["psnr"]) for row in cell.rows(folder)]
+        fit = status["seconds_fit"] or 0.0
+        seconds = [float(row["seconds"]) for row in cell.rows(folder)]
+        line = f"{sum(values) / len(values):6.2f} dB, {sum(seconds) / len(seconds):.3g} s an image, fit {fit:.3g} s"
+    else:
+        line = f"failed: {status.get('error')}"
+    logger.info("%s: %s", cell.title, line)
+    tqdm.write(f"{cell.title:<48} {line}", file=sys.stderr)
+
+
+def _collect(folder: RunFolder, cells: dict[str, list[Cell]]) -> Outcome:
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    done = 0
+    for name, group in cells.items():
+        for cell in group:
+            where = folder.cell(name, cell.name)
+            if cell.is_done(where):
+                rows += cell.rows(where)
+                done += 1
+            elif read_json(where / "status.json").get("state") == "failed":
+                failed.append(cell.title)
+    write_csv(folder.path / "results.csv", RESULTS, rows)
+    report: Path | None = None
+    try:
+        from .report import write_report
+
+        report = write_report(folder.path)
+    except Exception as error:  # the results are there; a picture that cannot be drawn must not hide them
+        logger.exception("the report failed")
+        tqdm.write(f"the report failed: {type(error).__name__}: {error}; see log.txt", file=sys.stderr)
+        failed.append("report")
+    return Outcome(done, tuple(failed), report)

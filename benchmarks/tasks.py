@@ -1,0 +1,188 @@
+"""A task at work: its images, its operator, and the measurements that every method is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from .. import __version__
+from ..data.datasets import SPLITS, Dataset
+from ..data.problem import Problem, SimulatedProblem, StoredProblem, store
+from ..physics import LinearOperator
+from .run_folder import read_json, write_json
+from .schema import LoadedSuite, Task
+from .spec import MethodSpec
+
+logger = logging.getLogger(__name__)
+
+MEASUREMENTS = "measurements.h5"
+
+
+class OpenTask:
+    """A task whose dataset and operator are built when they are first needed, and then kept.
+
+    Args:
+        loaded: the suite.
+        name: of the task.
+        dataset: already built, where another task has.
+    """
+
+    def __init__(self, loaded: LoadedSuite, name: str, dataset: Dataset | None = None) -> None:
+        self.loaded, self.name = loaded, name
+        self.spec: Task = loaded.suite.tasks[name]
+        if dataset is not None:
+            self.dataset = dataset
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        with self.loaded.at("data", self.spec.data):
+            return self.loaded.suite.data[self.spec.data].build(self.spec.data)
+
+    @cached_property
+    def physics(self) -> LinearOperator:
+        with self.loaded.at("tasks", self.name, "physics"):
+            physics = self.spec.physics.build(self.dataset.shape, self.dataset.pixel_size)
+            expected = (1, *self.dataset.shape)
+            if physics.domain != expected:
+                raise ValueError(f"the operator takes images of {physics.domain}, the data are {expected}")
+            return physics
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the task's numbers depend on, as plain data."""
+        suite, spec = self.loaded.suite, self.spec
+        with self.loaded.at("data", spec.data):
+            images = {"name": spec.data, **suite.data[spec.data].identity(), "files": suite.data[spec.data].inputs()}
+        with self.loaded.at("tasks", self.name, "physics"):
+            files = spec.physics.inputs()
+        return {
+            "isocenter": __version__,
+            "plugins": self.loaded.plugins.digest,
+            "seed": suite.seed,
+            "task": self.name,
+            "data": images,
+            "physics": {**spec.physics.model_dump(mode="json"), "files": files},
+            "noise": spec.noise.model_dump(mode="json"),
+        }
+
+    @property
+    def key(self) -> str:
+        return short_hash(self.identity)
+
+    def training_identity(self, method: MethodSpec, seed: int) -> dict[str, Any]:
+        """What a fit depends on: packaged weights are used where they were fitted to the same."""
+        data = self.loaded.suite.data[self.spec.data]
+        return {
+            "seed": self.loaded.suite.seed,
+            "task": self.name,
+            "data": {"name": self.spec.data, **data.training_identity()},
+            "physics": self.spec.physics.model_dump(mode="json"),
+            "noise": self.spec.noise.model_dump(mode="json"),
+            "method": {**method.identity(), "seed": seed},
+        }
+
+    @cached_property
+    def simulate(self) -> Any:
+        with self.loaded.at("tasks", self.name, "physics"):
+            dataset = self.dataset
+            return self.spec.physics.simulator(dataset.shape, dataset.pixel_size, dataset.oversampling)
+
+    def simulated(self, split: str) -> Problem:
+        """A split whose measurements are simulated when they are asked for."""
+        with self.loaded.at("tasks", self.name, "noise"):
+            noise = self.spec.noise.build()
+        return SimulatedProblem(
+            self.name,
+            self.dataset,
+            self.dataset.splits[split],
+            self.physics,
+            noise,
+            self.loaded.suite.seed,
+            self.simulate,
+        )
+
+    @cached_property
+    def training(self) -> Problem:
+        """The training images; one object for all methods, since it keeps what it has simulated."""
+        return self.simulated("train")
+
+    def close(self) -> None:
+        """Let go of what takes memory; it is built again when it is needed again."""
+        for name in ("physics", "simulate", "training"):
+            self.__dict__.pop(name, None)
+
+    def stored(self, folder: Path, split: str) -> Problem:
+        """A split as it was written by :meth:`measure`."""
+        return StoredProblem(folder / MEASUREMENTS, split, self.physics)
+
+    def measure(self, folder: Path, progress: Callable[[], object] = lambda: None) -> None:
+        """Write ``task.json`` and the measurements of the validation and test images, unless they are there."""
+        if self._measured(folder):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MEASUREMENTS).unlink(missing_ok=True)
+        store(folder / MEASUREMENTS, {s: self.simulated(s) for s in ("validation", "test")}, progress)
+        write_json(folder / "task.json", self.describe())
+        logger.info("%s: measurements written", self.name)
+
+    def _measured(self, folder: Path) -> bool:
+        if read_json(folder / "task.json").get("key") != self.key:
+            return False
+        try:
+            ids = {split: self.stored(folder, split).ids for split in ("validation", "test")}
+        except (OSError, KeyError, ValueError) as error:
+            logger.warning("%s: measurements are damaged and simulated again (%s)", self.name, error)
+            return False
+        return all(ids[split] == tuple(s.id for s in self.dataset.splits[split]) for split in ids)
+
+    def describe(self) -> dict[str, Any]:
+        """``task.json``: what a reader of results must know, and the key."""
+        dataset, spec, suite = self.dataset, self.spec, self.loaded.suite
+        counts = ", ".join(f"{len(dataset.splits[split])} {split}" for split in SPLITS)
+        size = " × ".join(map(str, dataset.shape))
+        shape = " × ".join(map(str, self.physics.range))
+        return {
+            "title": spec.title or self.name,
+            "dataset": f"{spec.data}: {counts} images, {size} pixels of {dataset.pixel_size:.4g} mm",
+            "dataset_labels": [*dataset.labels, *spec.physics.labels(dataset), *spec.labels],
+            "physics": f"{phrase(spec.physics)}; {shape} numbers are measured",
+            "noise": phrase(spec.noise),
+            "data_range": dataset.data_range,
+            "units": dataset.units,
+            "display": list(dataset.display),
+            "complex": self.physics.domain[0] == 2,
+            "reference": suite.reference,
+            "images": [sample.id for sample in dataset.splits["test"]],
+            "warnings": [],
+            "key": self.key,
+        }
+
+
+def phrase(spec: BaseModel) -> str:
+    """A spec in words: its kind, and what is not at its default."""
+    parts = []
+    for name in type(spec).model_fields:
+        value = getattr(spec, name)
+        default = type(spec).model_fields[name].default
+        if name == "kind" or value is None or value == default:
+            continue
+        text = f"({phrase(value)})" if isinstance(value, BaseModel) else f"{value:g}" if _number(value) else str(value)
+        parts.append(f"{name.replace('_', ' ')} {text}")
+    return ", ".join([str(getattr(spec, "kind", "")), *parts]).strip(", ")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def short_hash(identity: dict[str, Any]) -> str:
+    """First 8 hexadecimal digits of the SHA-256 of plain data."""
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
