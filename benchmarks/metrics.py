@@ -8,6 +8,8 @@ from deepinv.loss.metric import HaarPSI
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from ..data.metrics import psnr
+
 NAMES = ("psnr", "ssim", "nrmse", "haarpsi")
 
 SETTINGS = (
@@ -19,10 +21,10 @@ SETTINGS = (
     "largest one that fits. "
     "NRMSE: ‖reconstruction − truth‖ / ‖truth‖. "
     "HaarPSI: deepinv with the parameters for medical images (C = 5, α = 4.9; Karner et al. 2024), subsampled by two; "
-    "both images are shifted by the truth's minimum, divided by R and clipped to [0, 1]."
+    "both images are divided by R and clipped to [0, 1], after a shift by the truth's minimum where that is negative."
 )
 
-_SIGMA, _TRUNCATE = 1.5, 3.5  # scikit-image cuts the Gaussian at 3.5 σ: a radius of 5 pixels
+_SIGMA, _TRUNCATE, _RADIUS = 1.5, 3.5, 5  # scikit-image cuts the Gaussian at 3.5 σ, rounded
 _haarpsi = HaarPSI()
 
 
@@ -50,7 +52,7 @@ def metrics(reconstruction: Tensor, truth: Tensor, data_range: float) -> dict[st
     x, t = _magnitude(reconstruction), _magnitude(truth)
     squared = (x - t).square()
     return {
-        "psnr": 10 * torch.log10(data_range**2 / squared.mean((1, 2))),
+        "psnr": psnr(reconstruction, truth, data_range).cpu(),
         "ssim": torch.tensor([_ssim(a, b, data_range) for a, b in zip(x.numpy(), t.numpy(), strict=True)]).double(),
         "nrmse": squared.sum((1, 2)).sqrt() / t.square().sum((1, 2)).sqrt(),
         "haarpsi": _haar(x, t, data_range),
@@ -64,20 +66,20 @@ def _magnitude(image: Tensor) -> Tensor:
 
 
 def _ssim(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:
-    radius = min(int(_TRUNCATE * _SIGMA + 0.5), (min(truth.shape) - 1) // 2)
+    fits = (min(truth.shape) - 1) // 2
     return structural_similarity(
         image,
         truth,
         data_range=data_range,
         gaussian_weights=True,
-        sigma=min(_SIGMA, radius / _TRUNCATE),
+        sigma=_SIGMA if fits >= _RADIUS else fits / _TRUNCATE,
         use_sample_covariance=False,
     )
 
 
 def _haar(image: Tensor, truth: Tensor, data_range: float) -> Tensor:
-    # Only differences of neighbours enter, so that the shift keeps images with negative values from being clipped.
-    low = truth.amin((1, 2), keepdim=True)
+    # Only differences of neighbours enter; the shift keeps images with negative values, such as HU, from being clipped.
+    low = truth.amin((1, 2), keepdim=True).clamp(max=0)
     finite = torch.isfinite(image).all((1, 2))
     a, b = (((z - low) / data_range).nan_to_num().clamp(0, 1).float().unsqueeze(1) for z in (image, truth))
     similarity = _haarpsi(a, b).double().nan_to_num(1.0)  # 0/0 where neither image has any structure: they agree

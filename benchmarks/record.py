@@ -23,11 +23,23 @@ class Cell:
 
     @property
     def method(self) -> str:
-        return str(self.spec.get("method", self.folder.name))
+        return str(self.spec.get("method") or self.folder.name.rsplit("-", 2)[0])  # METHOD-SEED-KEY
 
     @property
     def label(self) -> str:
         return str(self.spec.get("label") or self.method)
+
+    @property
+    def seed(self) -> str:
+        return str(self.spec.get("seed", "?"))
+
+    @property
+    def budget(self) -> str:
+        """What the fit was allowed and what it chose, in words; empty for methods without a fit."""
+        budget = str(self.fit.get("budget") or "none")
+        chosen = self.fit.get("chosen") or {}
+        values = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in chosen.items())
+        return "" if budget == "none" else f"{budget} → {values}" if values else budget
 
     @property
     def state(self) -> str:
@@ -103,11 +115,11 @@ def _cells(folder: Path) -> tuple[Cell, ...]:
         for path in sorted(folder.iterdir())
         if path.is_dir()
     ]
-    return tuple(sorted(cells, key=lambda c: (_rank(c), c.method, str(c.spec.get("seed", "")).rjust(9))))
+    return tuple(sorted(cells, key=lambda c: (_rank(c), c.method, c.seed.rjust(9))))
 
 
 def _rank(cell: Cell) -> int:
-    group = cell.spec.get("colour group")
+    group = cell.spec.get("group")
     return _GROUPS.index(group) if group in _GROUPS else len(_GROUPS)
 
 

@@ -34,6 +34,7 @@ class _Section:
     rows: list[dict[str, Any]] = field(default_factory=list)
     figures: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    fits: list[str] = field(default_factory=list)
     published: list[str] = field(default_factory=list)
     failed: list[Cell] = field(default_factory=list)
     unfinished: list[Cell] = field(default_factory=list)
@@ -82,12 +83,19 @@ def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section
     section.failed = [cell for cell in task.cells if cell.state == "failed"]
     section.unfinished = [cell for cell in task.cells if cell.state not in ("failed", "done")]
     section.notes = task.notes
+    methods = [cell.method for cell in task.cells]
+    repeated = {method for method in methods if methods.count(method) > 1}
+    section.fits = [
+        f"{cell.label}{f', seed {cell.seed}' if cell.method in repeated else ''}: {cell.budget}"
+        for cell in task.cells
+        if cell.budget and cell.state == "done"
+    ]
     section.published = _lines(task.info.get("published"))
     order = {method: i for i, method in enumerate(looks)}
     table = statistics.scores(sorted(task.rows, key=lambda row: order[row["method"]]))
     summaries = statistics.summarise(table)
     labels = {method: look.label for method, look in looks.items()}
-    groups = {cell.method: str(cell.spec.get("colour group")) for cell in task.cells}
+    groups = {cell.method: str(cell.spec.get("group")) for cell in task.cells}
     reference, why = choose_reference(task.info.get("reference"), summaries, groups)
     section.verdict = verdict(table, summaries, reference, labels)
     if reference is None:

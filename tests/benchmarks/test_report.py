@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import torch
 from isocenter.benchmarks.metrics import metrics
+from isocenter.benchmarks.report import write_report
 from scipy.ndimage import gaussian_filter
 
 FIELDS = ("task", "method", "seed", "image", "patient", "psnr", "ssim", "nrmse", "haarpsi", "seconds")
@@ -102,7 +106,7 @@ def build_run(
                 cell = run / "cells" / task / f"{method}-{seed}-abc123"
                 cell.mkdir(parents=True)
                 spec = {"task": task, "method": method, "label": label, "seed": seed, "kind": method}
-                (cell / "spec.json").write_text(json.dumps(spec | {"colour group": group}))
+                (cell / "spec.json").write_text(json.dumps(spec | {"group": group}))
                 if method in failed:
                     status = {"state": "failed", "error": "out of <memory>", "traceback": "Traceback\n  <i>line</i>"}
                     (cell / "status.json").write_text(json.dumps(status))
@@ -135,7 +139,13 @@ def build_run(
                     curve = 28 - (np.log10(x) + 2.3) ** 2 if group == "classical" else 30 - 8 * np.exp(-x / 900)
                     points = [{"x": float(a), "validation_psnr": float(b)} for a, b in zip(x, curve, strict=True)]
                     axis = "regularisation λ" if group == "classical" else "training step"
-                    fit = {"budget": "9 values", "curve": points, "axis": axis, "chosen": {}, "warnings": []}
+                    fit = {
+                        "budget": "9 values",
+                        "curve": points,
+                        "axis": axis,
+                        "chosen": {"weight": 0.0123456},
+                        "warnings": [],
+                    }
                     (cell / "fit.json").write_text(json.dumps(fit))
     if rows:
         with (run / "results.csv").open("w", newline="") as file:
@@ -143,3 +153,156 @@ def build_run(
             writer.writeheader()
             writer.writerows(rows)
     return run
+
+
+class Page(HTMLParser):
+    """Collects the text, the tags and the addresses of a page, and checks that tags close."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(html)
+        assert not self.open, f"unclosed tags {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.text += data
+
+
+def read(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
+    """Eight methods, one failed, two seeds of the learned ones."""
+    run = build_run(
+        tmp_path_factory.mktemp("runs") / "full", seeds=(0, 1), failed=("unet",), images=7, patients=7, size=48
+    )
+    return run, read(run)
+
+
+def test_one_file_that_loads_nothing(full: tuple[Path, Page]) -> None:
+    _, page = full
+    assert page.addresses
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert page.tags.count("script") == 1
+
+
+def test_says_who_wins_at_what_cost(full: tuple[Path, Page]) -> None:
+    run, page = full
+    with (run / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    means = {m: np.mean([float(r["psnr"]) for r in rows if r["method"] == m]) for m in METHODS if m != "unet"}
+    best = max(means, key=means.__getitem__)
+    assert f"{METHODS[best][0]} is clearly best: {means[best]:.2f} dB" in page.text
+    for method, mean in means.items():
+        assert f"{mean:.2f} ±" in page.text, method
+    assert "after 12 min of fitting" in page.text
+    assert "Plug-and-play DRUNet with a rather long name (the best classical method)" in page.text
+
+
+def test_text_stays_text(full: tuple[Path, Page]) -> None:
+    _, page = full
+    assert "<script>alert('$x$')</script>" in page.text
+    assert "  - <b>ct-30</b>" in page.text
+    assert not {"b", "i", "memory"} & set(page.tags)
+
+
+def test_trouble_is_in_plain_sight(full: tuple[Path, Page]) -> None:
+    _, page = full
+    assert "2 failed" in page.text
+    assert "U-Net post-processing, seed 1, failed: out of <memory>" in " ".join(page.text.split())
+    assert "Traceback\n  <i>line</i>" in page.text
+    for words in ("simulated from magnitude images", "inverse crime: same grid", "the test set has few patients"):
+        assert words in page.text
+    assert "Wavelet ℓ1 (FISTA): stopped before its tolerance on 2 images" in page.text
+
+
+def test_provenance_and_budgets(full: tuple[Path, Page]) -> None:
+    _, page = full
+    for words in ("isocenter run synthetic", "torch 2.5", "commit 0123abc", "σ = 1.5", "Holm"):
+        assert words in page.text
+    assert "Total variation, primal–dual: 9 values → weight = 0.01235" in page.text
+
+
+def test_figures_lie_beside_the_page_and_repeat_exactly(full: tuple[Path, Page]) -> None:
+    run, _ = full
+    figures = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+    assert set(figures) == {f"{kind}-ct-30.svg" for kind in ("grid", "box", "pareto", "tuning")} | {"grid-ct-30.png"}
+    write_report(run)
+    for name, content in figures.items():
+        assert (run / "figures" / name).read_bytes() == content, name
+    assert (run / "report.html").stat().st_size < 2_000_000
+
+
+def test_the_image_shown_is_the_middle_one_of_the_reference(full: tuple[Path, Page]) -> None:
+    run, page = full
+    with (run / "results.csv").open(newline="") as file:
+        psnr = {r["image"]: float(r["psnr"]) for r in csv.DictReader(file) if r["method"] == "pnp"}
+    median = np.median(list(psnr.values()))
+    middle = min(psnr, key=lambda image: abs(psnr[image] - median))
+    assert re.search(rf"Image {middle}: .* closest to the median PSNR", page.text)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"methods": ("tv",)},
+        {"methods": ("tv", "unet"), "failed": ("tv", "unet")},
+        {"methods": ("direct", "lpd"), "images": 1, "patients": 1},
+        {"methods": ("tv", "lpd"), "images": 4, "patients": 2, "stored": 2, "channels": 2, "size": 20},
+        {"methods": ()},
+        {"tasks": ()},
+    ],
+    ids=["one method", "only failures", "one image", "few stored, complex, small", "no cells", "no tasks"],
+)
+def test_missing_pieces(tmp_path: Path, changes: dict) -> None:
+    page = read(build_run(tmp_path / "run", **changes))
+    expected = {
+        1: "Only Total variation, primal–dual has finished",
+        2: "No reconstruction has finished yet",
+        3: "a single test patient, hence no interval",
+        4: "2 test patients make this an indication, no more",
+        5: "No reconstruction has finished yet",
+        6: "Nothing has finished yet",
+    }
+    number = [("tv",), ("tv", "unet"), ("direct", "lpd"), ("tv", "lpd"), ()].index(changes.get("methods", ()))
+    assert expected[6 if "tasks" in changes else number + 1] in page.text
+
+
+def test_unfinished_cells_and_an_old_folder_without_extras(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", methods=("tv", "lpd"), images=3, patients=3, size=32)
+    (run / "environment.json").unlink()
+    for cell in (run / "cells" / "ct-30").iterdir():
+        (cell / "fit.json").unlink()
+        if cell.name.startswith("tv"):
+            (cell / "status.json").unlink()
+            (cell / "spec.json").unlink()
+            (cell / "reconstructions.h5").unlink()
+    page = read(run)
+    assert "1 unfinished" in page.text
+    assert "Not finished: tv (seed ?)" in " ".join(page.text.split())
+
+
+def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not a run folder: it has no suite\.yaml"):
+        write_report(tmp_path)
+    run = build_run(tmp_path / "run", methods=("tv",), images=2, patients=2, size=32)
+    (run / "cells" / "ct-30" / "tv-0-abc123" / "status.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"status\.json: not JSON"):
+        write_report(run)
