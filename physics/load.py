@@ -6,8 +6,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from PIL import Image
 from scipy.io import loadmat
-from skimage.io import imread
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -44,7 +44,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if suffix == ".npy":
         return {"array": np.load(path, allow_pickle=False)}
     if suffix == ".png":
-        image = imread(path)
+        with Image.open(path) as file:
+            image = np.asarray(file.convert("RGB") if file.mode == "P" else file)
         grey = image.ndim == 3 and all(np.array_equal(image[..., 0], image[..., i]) for i in (1, 2))
         return {"image": image[..., 0] if grey else image}
     if suffix == ".mat":

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .conjugate_gradient import conjugate_gradient
 from .operator import LinearOperator
 from .shapes import binary_mask, image_domain
 
@@ -66,21 +67,35 @@ class Inpaint(LinearOperator):
         return y * self.mask
 
     def direct(self, y: Tensor) -> Tensor:
-        """Seen pixels as measured, holes filled from coarser and coarser averages of them (pull–push)."""
+        """Seen pixels as measured, holes filled by the membrane through their edges, Δx = 0."""
         self.check_measurement(y)
-        return _fill(y * self.mask, self.mask[None].to(y.dtype).expand_as(y))
+        seen = self.mask.to(y.dtype).expand_as(y)
+        hole, seen_image = 1 - seen, seen * y
+        return conjugate_gradient(
+            lambda x: hole * _laplacian(hole * x) + seen * x,
+            seen_image - hole * _laplacian(seen_image),
+            start=_pull_push(seen_image, seen),
+            tol=1e-4,
+            max_iter=300,
+        )
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         """(γ m y + z) / (1 + γ m)."""
         return (gamma * self.mask * y + z) / (1 + gamma * self.mask)
 
 
-def _fill(values: Tensor, seen: Tensor) -> Tensor:
+def _laplacian(x: Tensor) -> Tensor:
+    """−Δx by differences of neighbours, none across the edge of the image."""
+    p = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return 4 * x - p[..., :-2, 1:-1] - p[..., 2:, 1:-1] - p[..., 1:-1, :-2] - p[..., 1:-1, 2:]
+
+
+def _pull_push(values: Tensor, seen: Tensor) -> Tensor:
     """Replace values where ``seen`` is 0 by interpolation from the half resolution (Gortler et al. 1996)."""
     if max(values.shape[-2:]) == 1 or bool(seen.all()):
         return values
     share = F.avg_pool2d(seen, 2, ceil_mode=True)
     coarse = F.avg_pool2d(values * seen, 2, ceil_mode=True) / torch.where(share > 0, share, 1)
-    coarse = _fill(coarse, (share > 0).to(values.dtype))
+    coarse = _pull_push(coarse, (share > 0).to(values.dtype))
     filling = F.interpolate(coarse, size=values.shape[-2:], mode="bilinear", align_corners=False)
     return torch.where(seen > 0, values, filling)
