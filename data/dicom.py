@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.pixels import apply_modality_lut
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from .dicom_pixels import PixelData, read_header
 from .volume import Metadata, Refused, Volume, by, reading
 
 AIR = -1000.0  # HU
+ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit)  # the other syntaxes have a lossless mode
 SERIES_TAGS = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription", "Rows"]
 
 
@@ -135,14 +136,13 @@ def _volume(path: str, header: pydicom.Dataset, frames: list[Frame]) -> Volume:
         raise Refused(f"has slices of {' and '.join(by(s) for s in sorted(shapes))} pixels; separate them")
     if len({f.units for f in frames}) > 1:
         raise Refused("has slices in HU and slices that are not; separate them")
-    if any((f.spacing is None) != (first.spacing is None) for f in frames) or (
-        first.spacing is not None and not np.allclose([f.spacing for f in frames], first.spacing, rtol=1e-3)
-    ):
+    spacings = np.array([f.spacing or (0.0, 0.0) for f in frames])
+    if not np.allclose(spacings, spacings[0], rtol=1e-3):
         raise Refused("has slices of different pixel spacing; separate them")
     frames, slice_spacing = _ordered(frames)
     if slice_spacing is None and (gap := _positive(header.get("SpacingBetweenSlices"))) and _unplaced(frames):
         slice_spacing = gap
-    lossy = str(header.get("LossyImageCompression", "")) == "01"
+    lossy = str(header.get("LossyImageCompression", "")) == "01" or first.pixels.syntax in ALWAYS_LOSSY
     metadata = Metadata(
         path,
         spacing=first.spacing,

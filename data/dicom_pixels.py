@@ -99,20 +99,19 @@ class PixelData:
             check_codestream(frame, index, self.rows, self.columns, self.bits_allocated)
         # Only the library that was tested: another one may make something of what this one refuses.
         plugin = "pydicom" if self.syntax == RLELossless else "pylibjpeg"
-        values, _ = get_decoder(UID(self.syntax)).as_array(
-            encapsulate([frame]),
-            index=0,
-            decoding_plugin=plugin,
-            rows=self.rows,
-            columns=self.columns,
-            number_of_frames=1,
-            samples_per_pixel=1,
-            bits_allocated=self.bits_allocated,
-            bits_stored=self.bits_stored,
-            pixel_representation=int(self.signed),
-            photometric_interpretation=self.photometric,
-            pixel_keyword="PixelData",
-        )
+        options: dict[str, Any] = {
+            "rows": self.rows,
+            "columns": self.columns,
+            "number_of_frames": 1,
+            "samples_per_pixel": 1,
+            "bits_allocated": self.bits_allocated,
+            "bits_stored": self.bits_stored,
+            "pixel_representation": int(self.signed),
+            "photometric_interpretation": self.photometric,
+            "pixel_keyword": "PixelData",
+        }
+        decoder = get_decoder(UID(self.syntax))
+        values, _ = decoder.as_array(encapsulate([frame]), index=0, decoding_plugin=plugin, **options)
         return values
 
 

@@ -1,21 +1,17 @@
-"""MATLAB files: version 5 through SciPy, version 7.3, which is HDF5 with the axes reversed."""
+"""MATLAB files: version 5, and version 7.3, which is HDF5 with the axes reversed."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
-import scipy.io
-from scipy.io.matlab import mat_struct
 
 from .hdf5 import check_dataset, number_type, numeric_datasets, plain
-from .volume import DEFLATE_RATIO, Metadata, Refused, Volume, check_numbers, choose, product
+from .mat5 import list_arrays, load_array
+from .volume import Metadata, Volume, choose
 
-NUMERIC = {"double", "single", "logical", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64))}
 NOT_IMAGES = {b"char", b"cell", b"struct", b"function_handle", b"canonical empty"}
 
 # MATLAB's array [H, W, …, N] holds N slices; the axes between stay in front of H and W, in HDF5's order. Both
@@ -34,16 +30,7 @@ def stacked(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def read_mat(path: str, key: str | None) -> Volume:
     """The variable ``key`` of a version 5 file, a struct's field as ``struct/field``; without it the only array."""
-    found = scipy.io.whosmat(path, appendmat=False)
-    arrays = {name: tuple(shape) for name, shape, kind in found if kind in NUMERIC}
-    for name, shape in arrays.items():
-        if product(shape) > os.path.getsize(path) * DEFLATE_RATIO:
-            raise Refused(f"{name} claims {product(shape)} values, more than the file can hold; it is damaged")
-    fields: dict[str, np.ndarray] = {}
-    for name in (name for name, _, kind in found if kind == "struct"):
-        fields.update(_fields(name, _load(path, name)))
-    name = choose({**arrays, **{name: values.shape for name, values in fields.items()}}, key)
-    load = MatSlices(path, name)
+    load = MatSlices(path, choose(list_arrays(path), key))
     values = load.stack()
     return Volume(values.shape, Metadata(path), load, values.dtype)
 
@@ -63,31 +50,8 @@ class MatSlices:
 
     def stack(self) -> np.ndarray:
         if self._values is None:
-            variable, _, field = self.name.partition("/")
-            values = _load(self.path, variable)
-            if field:
-                values = dict(_fields(variable, values))[self.name]
-            if not isinstance(values, np.ndarray):
-                raise Refused(f"{self.name} is {type(values).__name__}, expected a full array of numbers")
-            check_numbers(values.dtype, self.name)
-            self._values = stack(values)
+            self._values = stack(load_array(self.path, self.name))
         return self._values
-
-
-def _load(path: str, name: str) -> Any:
-    options: dict[str, Any] = {"appendmat": False, "struct_as_record": False, "squeeze_me": False}
-    return scipy.io.loadmat(path, variable_names=[name], **options)[name]
-
-
-def _fields(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
-    """The numeric arrays in a struct by path; struct arrays and cells are left out."""
-    if isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
-        value = value.flat[0]
-    if isinstance(value, mat_struct) and depth < 16:
-        for field in value._fieldnames:
-            yield from _fields(f"{name}/{field}", getattr(value, field), depth + 1)
-    elif depth and isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        yield name, value
 
 
 def read_mat73(path: str, key: str | None) -> Volume:

@@ -58,7 +58,7 @@ class PictureSlices:
             if image.mode not in EXACT_MODES:
                 raise Refused(f"is a {image.mode} image, expected grey; convert it")
             if image.mode in ("P", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
+                return grey(np.asarray(image.convert("RGBA")))
             return grey(np.asarray(image))
 
 
