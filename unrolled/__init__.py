@@ -1,1 +1,22 @@
 """Networks that unroll a solver, CNN post-processing, and the engine that trains them."""
+
+from .admm_net import ADMMNet
+from .blocks import ConvolutionBlock, full_precision
+from .contract import Network
+from .network import LearnedMethod
+from .postprocessing import UNetPostProcessing
+from .training import Training, TrainingDivergedError
+from .weights_io import PACKAGED, Card
+
+__all__ = [
+    "PACKAGED",
+    "ADMMNet",
+    "Card",
+    "ConvolutionBlock",
+    "LearnedMethod",
+    "Network",
+    "Training",
+    "TrainingDivergedError",
+    "UNetPostProcessing",
+    "full_precision",
+]

@@ -1,0 +1,135 @@
+"""ADMM-Net: the ADMM iterations of learned-filter compressed sensing, with everything in them learned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ..baselines.steps import ADMMState, admm_step
+from ..physics import LinearOperator
+from .contract import Network
+from .filter_bank import analyse, dct_basis, gram, real_spectrum, synthesise
+from .normal_equations import solve_unrolled
+from .piecewise_linear import PiecewiseLinear
+
+
+class ADMMNet(Network):
+    """Basic ADMM-Net (Yang, Sun, Li, Xu, NIPS 2016, eq. 5–10), for every operator A of norm one.
+
+    ADMM for ½‖A x − y‖² + Σ_l λ_l g(D_l x), unrolled; stage n with its own parameters is ::
+
+        X  x   = (AᵀA + Σ_l ρ_l H_lᵀH_l)⁻¹ (Aᵀy + Σ_l ρ_l H_lᵀ(z_l − β_l))
+        C  c_l = D_l x
+        Z  z_l = φ_l(c_l + β_l)
+        M  β_l = β_l + η_l (c_l − z_l)
+
+    and a last X gives the image. Filters are combinations of the DCT basis without its constant and start as that
+    basis, H apart from D; φ is piecewise linear and starts as the soft threshold; z and β start at zero. A stage has
+    952 parameters and the last X has 72, with 3 × 3 filters and 101 knots: 16,256 in all with the paper's 17 stages.
+
+    X is exact where AᵀA is a circular convolution (:attr:`LinearOperator.fourier_normal`); elsewhere it is a few
+    conjugate gradient iterations, which start from the image of the stage before, the first from ``direct(y)``. Complex
+    images share filters and φ between their real and imaginary part.
+
+    Args:
+        stages: N.
+        kernel: side of the filters, odd; there are kernel² − 1 of them.
+        knots: of φ.
+        cg_iterations: of X where it has no closed form.
+    """
+
+    def __init__(self, stages: int = 8, kernel: int = 3, knots: int = 101, cg_iterations: int = 5) -> None:
+        super().__init__()
+        if stages < 1 or kernel < 3 or kernel % 2 == 0:
+            raise ValueError(
+                f"ADMMNet: {stages} stages of {kernel} × {kernel} filters; expected ≥ 1 and an odd size ≥ 3"
+            )
+        self.settings = {
+            "network": "ADMM-Net",
+            "stages": stages,
+            "kernel": kernel,
+            "knots": knots,
+            "cg_iterations": cg_iterations,
+        }
+        self.stages = nn.ModuleList(_Stage(kernel, knots, cg_iterations) for _ in range(stages))
+        self.last = _Reconstruction(kernel, cg_iterations)
+
+    def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
+        """``[B, *range]`` → ``[B, *domain]``."""
+        problem = _DataTerm(y, physics)
+        x = physics.direct(y)
+        z = x.new_zeros(self.last.rho.numel(), x.shape[0] * x.shape[1], *x.shape[2:])
+        state = ADMMState(x, z, z)
+        for stage in self.stages:
+            state = stage(state, problem)
+        return self.last(state.z - state.u, state.x, problem)
+
+
+class _DataTerm:
+    """What every X-update needs of ½‖A x − y‖²."""
+
+    def __init__(self, y: Tensor, physics: LinearOperator) -> None:
+        self.physics = physics
+        self.adjoint = physics.A_adjoint(y)
+        self.spectrum = physics.fourier_normal
+
+
+class _Reconstruction(nn.Module):
+    """X."""
+
+    basis: Tensor
+
+    def __init__(self, kernel: int, cg_iterations: int) -> None:
+        super().__init__()
+        self.cg_iterations = cg_iterations
+        self.register_buffer("basis", dct_basis(kernel), persistent=False)
+        count = len(self.basis)
+        self.coefficients = nn.Parameter(torch.eye(count))
+        self.rho = nn.Parameter(torch.full((count,), 0.2).expm1().log())  # softplus keeps ρ positive
+
+    def forward(self, v: Tensor, start: Tensor, term: _DataTerm) -> Tensor:
+        """argmin_x ½‖A x − y‖² + Σ_l ρ_l/2 ‖H_l x − v_l‖², v ``[L, B·C, H, W]``."""
+        rho = softplus(self.rho)
+        filters = torch.tensordot(self.coefficients, self.basis, 1)
+        right = term.adjoint + synthesise(v, rho.view(-1, 1, 1) * filters).view_as(term.adjoint)
+        spectrum = real_spectrum(gram(filters, rho), (right.shape[-2], right.shape[-1]))
+        if term.spectrum is not None:
+            return _filter(right, 1 / (term.spectrum + spectrum))
+        return solve_unrolled(
+            lambda x: term.physics.A_adjoint(term.physics.A(x)) + _filter(x, spectrum), right, start, self.cg_iterations
+        )
+
+
+class _Stage(nn.Module):
+    """X, C, Z, M: one :func:`admm_step`."""
+
+    basis: Tensor
+
+    def __init__(self, kernel: int, knots: int, cg_iterations: int) -> None:
+        super().__init__()
+        self.reconstruction = _Reconstruction(kernel, cg_iterations)
+        self.register_buffer("basis", dct_basis(kernel), persistent=False)
+        count = len(self.basis)
+        self.coefficients = nn.Parameter(torch.eye(count))
+        self.shrinkage = PiecewiseLinear(count, knots)
+        self.eta = nn.Parameter(torch.full((count,), 1.6))
+
+    def forward(self, state: ADMMState, term: _DataTerm) -> ADMMState:
+        filters = torch.tensordot(self.coefficients, self.basis, 1)
+        return admm_step(
+            state,
+            solve=lambda v: self.reconstruction(v, state.x, term),
+            prox=self.shrinkage,
+            analysis=lambda x: analyse(x.flatten(0, 1), filters),
+            dual_step=self.eta.view(-1, 1, 1, 1),
+        )
+
+
+def _filter(x: Tensor, spectrum: Tensor) -> Tensor:
+    """F⁻¹(spectrum · F x); two channels are one complex image, whose spectrum need not be even."""
+    size = x.shape[-2:]
+    if x.shape[1] == 2:
+        image = torch.fft.ifft2(torch.fft.fft2(torch.complex(x[:, 0], x[:, 1])) * spectrum)
+        return torch.stack((image.real, image.imag), dim=1)
+    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum[..., : size[1] // 2 + 1], s=size)
