@@ -178,8 +178,8 @@ def tuning(curves: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look]) -
         for ax, (method, fit) in zip(grid, curves.items(), strict=False):
             _frame(ax, "both")
             look = looks[method]
-            rows_ = sorted((float(r["x"]), float(r["validation_psnr"])) for r in fit["curve"])
-            x, y = np.array(rows_).T
+            points = sorted((float(r["x"]), float(r["validation_psnr"])) for r in fit["curve"])
+            x, y = np.array(points).T
             ax.plot(x, y, color=look.colour, lw=1.5, marker="o" if x.size <= 40 else "", ms=3.5)
             if np.isfinite(y).any():
                 best = np.nanargmax(y)

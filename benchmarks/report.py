@@ -83,13 +83,8 @@ def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section
     section.failed = [cell for cell in task.cells if cell.state == "failed"]
     section.unfinished = [cell for cell in task.cells if cell.state not in ("failed", "done")]
     section.notes = task.notes
-    methods = [cell.method for cell in task.cells]
-    repeated = {method for method in methods if methods.count(method) > 1}
-    section.fits = [
-        f"{cell.label}{f', seed {cell.seed}' if cell.method in repeated else ''}: {cell.budget}"
-        for cell in task.cells
-        if cell.budget and cell.state == "done"
-    ]
+    fitted = {cell.method: cell for cell in reversed(task.cells) if cell.budget and cell.state == "done"}
+    section.fits = [f"{fitted[method].label}: {fitted[method].budget}" for method in looks if method in fitted]
     section.published = _lines(task.info.get("published"))
     order = {method: i for i, method in enumerate(looks)}
     table = statistics.scores(sorted(task.rows, key=lambda row: order[row["method"]]))
@@ -192,10 +187,8 @@ def _figures(
     if chosen is not None:
         image, truth, panels = chosen
         low, high = task.info.get("display") or (float(np.nanmin(truth)), float(np.nanmax(truth)))
-        lead = (
-            f"Image {image}: among the stored ones the closest to the median PSNR of {looks[reference].label}; "
-            "first training seed. "
-        )
+        seed = "; first training seed" if max(table.seeds.values()) > 1 else ""
+        lead = f"Image {image}: of those stored the closest to the median PSNR of {looks[reference].label}{seed}. "
         drawn = image_grid(truth, panels, (low, high), str(task.info.get("units") or ""))
         add("grid", "Reconstructions and errors", drawn, lead)
     patients = len(set(table.patients))
@@ -204,7 +197,11 @@ def _figures(
         points = {s.method: (s.seconds, s.mean["psnr"]) for s in summaries}
         parameters = {method: int(count) for method, count in task.largest("parameters").items()}
         add("pareto", "Quality against time", plots.pareto(points, looks, parameters))
-    curves = {cell.method: cell.fit for cell in reversed(task.cells) if len(cell.fit.get("curve") or ()) > 1}
+    curves: dict[str, dict[str, Any]] = {}
+    for cell in task.cells:
+        known = [row for row in cell.fit.get("curve") or () if row.get("validation_psnr") is not None]
+        if len(known) > 1 and cell.state == "done":
+            curves.setdefault(cell.method, {"curve": known, "axis": cell.fit.get("axis")})
     if curves:
         ordered = {method: curves[method] for method in looks if method in curves}
         add("tuning", "Tuning and training", plots.tuning(ordered, looks))

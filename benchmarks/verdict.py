@@ -35,7 +35,7 @@ def verdict(table: Scores, summaries: Sequence[Summary], reference: str | None, 
         (s for s in summaries if not math.isnan(s.mean["psnr"])), key=lambda s: s.mean["psnr"], reverse=True
     )
     if not ranked or reference is None:
-        return "No reconstruction has finished yet."
+        return "No reconstruction has finished."
     best = ranked[0]
     name, level = labels[best.method], f"{best.mean['psnr']:.2f} dB"
     if len(ranked) == 1:

@@ -275,10 +275,10 @@ def test_missing_pieces(tmp_path: Path, changes: dict) -> None:
     page = read(build_run(tmp_path / "run", **changes))
     expected = {
         1: "Only Total variation, primal–dual has finished",
-        2: "No reconstruction has finished yet",
+        2: "No reconstruction has finished",
         3: "a single test patient, hence no interval",
         4: "2 test patients make this an indication, no more",
-        5: "No reconstruction has finished yet",
+        5: "No reconstruction has finished",
         6: "Nothing has finished yet",
     }
     number = [("tv",), ("tv", "unet"), ("direct", "lpd"), ("tv", "lpd"), ()].index(changes.get("methods", ()))

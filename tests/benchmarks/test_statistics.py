@@ -183,7 +183,7 @@ def test_verdicts() -> None:
     assert "[" not in one
 
     assert say({"tv": tv}, owners).startswith("Only TV has finished")
-    assert say({}, []) == "No reconstruction has finished yet."
+    assert say({}, []) == "No reconstruction has finished."
 
 
 def test_durations() -> None:
