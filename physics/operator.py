@@ -14,6 +14,9 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from .conjugate_gradient import conjugate_gradient
+from .shapes import per_image
+
+DENSE = 400  # pixels up to which the norm comes from a dense matrix
 
 
 class LinearOperator(LinearPhysics):
@@ -54,7 +57,7 @@ class LinearOperator(LinearPhysics):
     def norm(self) -> float:
         """The spectral norm ‖A‖, the root of the largest eigenvalue of AᵀA (Lanczos), computed once."""
         if self._norm is None:
-            self._norm = _spectral_norm(self)
+            self._norm = spectral_norm(self)
         return self._norm
 
     @property
@@ -91,15 +94,16 @@ class LinearOperator(LinearPhysics):
         Args:
             z: ``[B, *domain]``.
             y: ``[B, *range]``.
-            gamma: γ > 0, a number or a tensor that broadcasts against ``z``.
+            gamma: γ > 0, a number or one for each image, ``[B, 1, 1, 1]``.
             start: first iterate; ``z`` when absent.
             tol: relative residual at which an image stops.
             max_iter: bound on the iterations.
             _: deepinv's solver options, which have no meaning here.
         """
+        weight = per_image(gamma)
         return conjugate_gradient(
-            lambda x: gamma * self.A_adjoint(self.A(x)) + x,
-            gamma * self.A_adjoint(y) + z,
+            lambda x: weight * self.A_adjoint(self.A(x)) + x,
+            weight * self.A_adjoint(y) + z,
             start=z if start is None else start,
             tol=tol,
             max_iter=max_iter,
@@ -163,7 +167,8 @@ class Normalised(LinearOperator):
         return self.operator.prox_l2(z, y * self.scale, gamma / self.scale**2, **options)
 
 
-def _spectral_norm(operator: LinearOperator) -> float:
+def spectral_norm(operator: LinearOperator) -> float:
+    """‖A‖, computed from A and Aᵀ in float32."""
     device = operator._device_holder.device
     size = math.prod(operator.domain)
 
@@ -176,8 +181,8 @@ def _spectral_norm(operator: LinearOperator) -> float:
     image = normal(start)
     if not image.any():
         return 0.0
-    if size <= 2:  # Lanczos needs more dimensions than eigenvalues
-        dense = np.stack([normal(e) for e in np.eye(size)])
+    if size <= DENSE:  # faster than Lanczos, whose convergence also suffers from the clusters of small spectra
+        dense = np.stack([normal(unit) for unit in np.eye(size)])
         return float(np.sqrt(np.linalg.eigvalsh(dense)[-1]))
     largest = eigsh(ScipyOperator((size, size), normal, dtype=np.float64), k=1, v0=start, tol=1e-5)[0][0]
     return float(np.sqrt(largest))

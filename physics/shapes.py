@@ -22,7 +22,7 @@ def image_domain(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def per_image(gamma: float | Tensor) -> float | Tensor:
-    """γ itself; a filter in Fourier space needs one number for all pixels of an image.
+    """γ itself, which must be one number for all pixels of an image: γ AᵀA + 1 is then symmetric, and a filter.
 
     Raises:
         ValueError: if γ varies within an image.
@@ -30,7 +30,7 @@ def per_image(gamma: float | Tensor) -> float | Tensor:
     if isinstance(gamma, Tensor) and gamma.numel() > 1 and (gamma.ndim < 4 or gamma[0].numel() > 1):
         raise ValueError(
             f"prox_l2: gamma is {' × '.join(map(str, gamma.shape))}, expected a number or one value per image "
-            "[B, 1, 1, 1]; a weight per pixel has no closed form here, use LinearOperator.prox_l2"
+            "[B, 1, 1, 1]"
         )
     return gamma
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+torch.set_num_threads(1)  # tests are small: a second thread costs them more than it brings
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
