@@ -84,7 +84,7 @@ def box_plot(
             rows = np.where(np.isfinite(values[name]), values[name], np.nan)
             y = np.arange(len(methods))[::-1]
             if joined:
-                ax.plot(rows, y, color=MUTED, lw=0.5, alpha=0.25, zorder=1)
+                ax.plot(rows, y, color=MUTED, lw=0.6, alpha=min(0.6, 6 / images), zorder=1)
             for row, place, method in zip(rows, y, methods, strict=True):
                 known = row[~np.isnan(row)]
                 look = looks[method]
