@@ -62,7 +62,9 @@ class Cell:
 
     @cached_property
     def weights(self) -> Path | None:
-        """The packaged fit that belongs to this cell."""
+        """The fit that the spec names, or else the packaged one that belongs to this cell."""
+        if self.method.weights is not None:
+            return self.method.weights
         if self.retrain:
             return None
         folder = packaged.packaged(self.task.loaded.suite.name, self.task.name, self.method.key, self.seed)
@@ -147,11 +149,11 @@ def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -
 
 
 def _fit(cell: Cell, method: Method, folder: Path, measurements: Path) -> dict[str, Any]:
-    """Load the packaged fit, or the one that an interrupted run left, or fit; returns ``fit.json``."""
+    """Load the fit that is given or packaged, or the one that an interrupted run left, or fit; returns ``fit.json``."""
     if cell.weights is not None:
         method.load(cell.weights)
         fit = dict(read_json(cell.weights / packaged.CARD).get("fit", {}))
-        fit["budget"] = f"packaged weights, fitted before: {fit.get('budget', 'unknown')}"
+        fit["budget"] = f"fitted before: {fit.get('budget', 'unknown')}"
         return {**asdict(Fit()), **fit}
     fitted, unfinished = folder / "fitted", folder / "fit"
     if fitted.is_dir() and (folder / "fit.json").is_file():

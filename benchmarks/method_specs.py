@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from .spec import Count, MethodSpec, NonNegative, Positive
+from pydantic import Field
+
+from .spec import Count, MethodSpec, NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..baselines.method import Method
 
 
@@ -41,4 +47,66 @@ class TotalVariationSpec(MethodSpec):
         return ("validation",) if self.regularisation is None else ()
 
 
-SPECS: tuple[type[MethodSpec], ...] = (DirectSpec, TotalVariationSpec)
+class TrainingSpec(Spec):
+    """How a network is trained; see :class:`isocenter.unrolled.training.Training`."""
+
+    steps: Count = 2000
+    batch: Count = 8
+    learning_rate: Positive = 1e-3
+    loss: Literal["mse", "normalised-l2"] = "mse"
+    warmup: Annotated[int, Field(ge=0)] = 100
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    clip: Positive = 1.0
+    validate_every: Count = 100
+    patience: Count | None = None
+
+
+class LearnedSpec(MethodSpec):
+    """A network and its training."""
+
+    training: TrainingSpec = TrainingSpec()
+
+    @abstractmethod
+    def network(self) -> Callable[[], nn.Module]:
+        """What makes the network; its initial weights come from PyTorch's generator."""
+
+    def build(self, seed: int) -> Method:
+        from ..unrolled.network import LearnedMethod
+        from ..unrolled.training import Training
+
+        return LearnedMethod(self.network(), Training(**self.training.model_dump()), seed)
+
+    def needs(self) -> tuple[str, ...]:
+        return ("train", "validation")
+
+
+class UNetSpec(LearnedSpec):
+    """Post-processing of the direct reconstruction by a U-Net: zero iterations of any solver."""
+
+    kind: Literal["unet"]
+    widths: tuple[Count, ...] = Field((12, 24, 48, 96), min_length=2)
+    title: ClassVar[str] = "U-Net post-processing"
+
+    def network(self) -> Callable[[], nn.Module]:
+        from ..unrolled.postprocessing import UNetPostProcessing
+
+        return lambda: UNetPostProcessing(widths=self.widths)
+
+
+class ADMMNetSpec(LearnedSpec):
+    """ADMM with learned filters, shrinkage and steps, unrolled."""
+
+    kind: Literal["admm-net"]
+    stages: Count = 8
+    kernel: Annotated[int, Field(ge=3)] = 3
+    knots: Annotated[int, Field(ge=3)] = 101
+    cg_iterations: Count = 5
+    title: ClassVar[str] = "ADMM-Net"
+
+    def network(self) -> Callable[[], nn.Module]:
+        from ..unrolled.admm_net import ADMMNet
+
+        return lambda: ADMMNet(self.stages, self.kernel, self.knots, self.cg_iterations)
+
+
+SPECS: tuple[type[MethodSpec], ...] = (DirectSpec, TotalVariationSpec, UNetSpec, ADMMNetSpec)

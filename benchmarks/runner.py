@@ -56,9 +56,12 @@ def open_tasks(loaded: LoadedSuite) -> dict[str, OpenTask]:
             if not task.dataset.splits["test"]:
                 raise ValueError("there are no test images")
             for method in loaded.suite.methods_of(name):
-                for split in method.needs():
+                for split in method.needs() if method.weights is None else ():
                     if not task.dataset.splits[split]:
                         raise ValueError(f"there are no {split} images, which {method.key} is fitted on")
+        for i, method in enumerate(loaded.suite.methods):
+            if method.weights is not None and not method.weights.is_dir():
+                raise loaded.lines.error(("methods", i, "weights"), f"there is no folder {method.weights}")
         _ = task.physics, task.identity
         task.close()
         tasks[name] = task

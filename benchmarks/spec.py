@@ -130,12 +130,16 @@ class NoiseSpec(Spec):
 
 
 class MethodSpec(Spec):
-    """A method, its name in results, and the seeds that it is run with."""
+    """A method, its name in results, and the seeds that it is run with.
+
+    ``weights`` is a folder with what the method's ``save`` wrote, used instead of fitting.
+    """
 
     kind: str
     name: Name | None = None
     label: str | None = None
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    weights: SuitePath | None = None
     title: ClassVar[str] = ""
 
     @abstractmethod
@@ -158,7 +162,7 @@ class MethodSpec(Spec):
 
     def identity(self) -> dict[str, Any]:
         """What reconstructions depend on, as plain data."""
-        return self.model_dump(mode="json", exclude={"name", "label", "seeds"})
+        return self.model_dump(mode="json", exclude={"name", "label", "seeds", "weights"})
 
 
 def mistake(message: str, *at: str | int) -> PydanticCustomError:
