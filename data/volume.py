@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 
 import numpy as np
+
+# What these libraries log about odd files would break into the one line that users are promised.
+for _library in ("tifffile", "nibabel", "pydicom", "PIL"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 LARGEST_SLICE = 2**27
 """Values in one slice. A header that claims more is taken for damaged, before anything is allocated."""
@@ -111,7 +116,7 @@ def reading(path: str | PathLike[str]) -> Iterator[None]:
     except ReadError:
         raise
     except Refused as error:
-        raise ReadError(f"{name}: {error}") from None
+        raise ReadError(f"{name}: {_one_line(error)}") from None
     except FileNotFoundError:
         raise ReadError(f"{name}: there is no such file; check the path") from None
     except PermissionError:
@@ -119,8 +124,13 @@ def reading(path: str | PathLike[str]) -> Iterator[None]:
     except MemoryError:
         raise ReadError(f"{name}: does not fit into memory; is its header damaged?") from None
     except Exception as error:  # whatever a library meets in a damaged file
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = _one_line(f"{type(error).__name__}: {error}")[:300]
         raise ReadError(f"{name}: cannot be decoded; is the file complete? ({reason})") from error
+
+
+def _one_line(message: object) -> str:
+    """Without line breaks and control characters, which names out of a damaged file may hold."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(message)).split())[:2000]
 
 
 def by(shape: tuple[int, ...]) -> str:
