@@ -6,10 +6,9 @@ from .contract import Network
 from .network import LearnedMethod
 from .postprocessing import UNetPostProcessing
 from .training import Training, TrainingDivergedError
-from .weights_io import PACKAGED, Card
+from .weights_io import Card
 
 __all__ = [
-    "PACKAGED",
     "ADMMNet",
     "Card",
     "ConvolutionBlock",

@@ -90,15 +90,7 @@ class LearnedMethod(Method):
         write_weights(folder / WEIGHTS, self.network, self.card)
 
     def load(self, folder: Path) -> None:
-        self.load_weights(folder / WEIGHTS)
-
-    def load_weights(self, path: Path) -> None:
-        """Load one weight file, such as ``PACKAGED / "mri-admm-net.safetensors"``.
-
-        Raises:
-            ValueError: naming the file and why it does not fit.
-        """
-        self.card = read_weights(path, self.network)
+        self.card = read_weights(folder / WEIGHTS, self.network)
 
     @property
     def parameters(self) -> int:

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from .contract import Network
 
-PACKAGED = Path(__file__).parent / "weights"
-
 
 @dataclass(frozen=True)
 class Card:

@@ -1,0 +1,110 @@
+"""The laws of every network on every kind of operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from isocenter.physics import LinearOperator, Normalised
+from isocenter.physics.blur import Blur
+from isocenter.physics.fourier import FourierSampling
+from isocenter.physics.geometry import ParallelBeam, views
+from isocenter.physics.masks import cartesian_uniform
+from isocenter.physics.pointwise import Identity
+from isocenter.physics.radon import Radon
+from isocenter.unrolled import ADMMNet, Network, UNetPostProcessing, full_precision
+from isocenter.unrolled.blocks import bf16_is_fast
+
+SHAPE = (17, 22)  # odd, not square, and no multiple of what a U-Net needs
+
+NETWORKS: dict[str, Callable[[int], Network]] = {
+    "U-Net": lambda channels: UNetPostProcessing(channels, widths=(8, 16, 16)),
+    "ADMM-Net": lambda channels: ADMMNet(stages=3, cg_iterations=4),
+}
+OPERATORS: dict[str, Callable[[], LinearOperator]] = {
+    "identity": lambda: Identity(SHAPE),
+    "k-space": lambda: FourierSampling(cartesian_uniform(SHAPE, 2, 4)),
+    "complex k-space": lambda: FourierSampling(cartesian_uniform(SHAPE, 2, 4), complex_image=True),
+    "blur": lambda: Blur(torch.ones(3, 5) / 15, SHAPE),
+    "valid blur": lambda: Blur(torch.ones(3, 5) / 15, SHAPE, boundary="valid"),
+    "tomography": lambda: Radon(ParallelBeam(views(9), detectors=29), SHAPE),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def make(request: pytest.FixtureRequest) -> Callable[[int], Network]:
+    return NETWORKS[request.param]
+
+
+@pytest.fixture(params=OPERATORS, scope="module")
+def physics(request: pytest.FixtureRequest) -> LinearOperator:
+    return Normalised(OPERATORS[request.param]())
+
+
+@pytest.fixture
+def network(make: Callable[[int], Network], physics: LinearOperator) -> Network:
+    """Not as it starts, where a last layer may be zero."""
+    network = make(physics.domain[0])
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.02 * torch.randn_like(weight)
+    return network
+
+
+def measure(physics: LinearOperator, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.zeros(batch, *physics.domain)
+    for i in range(batch):
+        x[i, :, 3 : 10 + i, 4 : 16 - i] = 0.3 + 0.2 * i
+    y = physics.A(x)
+    return x, y + 0.02 * torch.randn_like(y) * (1 if physics.support is None else physics.support)
+
+
+def test_every_parameter_has_a_finite_gradient(network: Network, physics: LinearOperator) -> None:
+    truth, y = measure(physics)
+    (network(y, physics) - truth).square().mean().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.any(), name
+
+
+def test_images_do_not_depend_on_their_batch(network: Network, physics: LinearOperator) -> None:
+    _, y = measure(physics)
+    with torch.no_grad():
+        together = network(y, physics)
+        alone = network(y[1:2], physics)
+    assert together.dtype == torch.float32
+    assert (together[1:2] - alone).norm() <= 1e-2 * alone.norm()  # bf16 may round differently
+    with torch.no_grad(), full_precision():
+        torch.testing.assert_close(network(y, physics)[1:2], network(y[1:2], physics), rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_blocks_are_close_to_float32(network: Network, physics: LinearOperator) -> None:
+    _, y = measure(physics)
+    with torch.no_grad():
+        fast = network(y, physics)
+        with full_precision():
+            exact = network(y, physics)
+    assert (fast - exact).norm() <= 1e-2 * exact.norm()
+    if isinstance(network, UNetPostProcessing) and bf16_is_fast("cpu"):
+        assert (fast != exact).any()
+
+
+def test_a_step_lowers_the_loss(make: Callable[[int], Network], physics: LinearOperator) -> None:
+    truth, y = measure(physics)
+    network = make(physics.domain[0])
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
+    losses = []
+    for _ in range(2):
+        loss = (network(y, physics) - truth).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[1] < losses[0]
+
+
+def test_post_processing_starts_as_the_direct_reconstruction(physics: LinearOperator) -> None:
+    _, y = measure(physics)
+    torch.testing.assert_close(UNetPostProcessing(physics.domain[0])(y, physics), physics.direct(y))
