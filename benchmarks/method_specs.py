@@ -11,9 +11,8 @@ from pydantic import Field
 from .spec import Count, MethodSpec, NonNegative, Positive, Spec
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from ..baselines.method import Method
+    from ..unrolled.contract import Network
 
 
 class DirectSpec(MethodSpec):
@@ -67,7 +66,7 @@ class LearnedSpec(MethodSpec):
     training: TrainingSpec = TrainingSpec()
 
     @abstractmethod
-    def network(self) -> Callable[[], nn.Module]:
+    def network(self) -> Callable[[], Network]:
         """What makes the network; its initial weights come from PyTorch's generator."""
 
     def build(self, seed: int) -> Method:
@@ -87,7 +86,7 @@ class UNetSpec(LearnedSpec):
     widths: tuple[Count, ...] = Field((12, 24, 48, 96), min_length=2)
     title: ClassVar[str] = "U-Net post-processing"
 
-    def network(self) -> Callable[[], nn.Module]:
+    def network(self) -> Callable[[], Network]:
         from ..unrolled.postprocessing import UNetPostProcessing
 
         return lambda: UNetPostProcessing(widths=self.widths)
@@ -103,7 +102,7 @@ class ADMMNetSpec(LearnedSpec):
     cg_iterations: Count = 5
     title: ClassVar[str] = "ADMM-Net"
 
-    def network(self) -> Callable[[], nn.Module]:
+    def network(self) -> Callable[[], Network]:
         from ..unrolled.admm_net import ADMMNet
 
         return lambda: ADMMNet(self.stages, self.kernel, self.knots, self.cg_iterations)
