@@ -40,6 +40,7 @@ class Blur(LinearOperator):
     rows: Tensor
     columns: Tensor
     transfer: Tensor
+    power: Tensor  # |transfer|², which is the spectrum of AᵀA when the image is circular
     wiener: Tensor
 
     def __init__(
@@ -75,12 +76,21 @@ class Blur(LinearOperator):
         self.register_buffer("transfer", half_spectrum(transfer), persistent=False)
         if boundary == "circular":
             self._norm = float(transfer.abs().max())
+        self.register_buffer("power", transfer.abs() ** 2, persistent=False)
 
         # The direct inversion is periodic too; an image with another boundary is mirrored to twice its size.
         period = size if boundary == "circular" else [2 * n for n in size]
         h = transfer_function(psf, period)
         wiener = h.conj() / (h.abs() ** 2 + noise_to_signal * gradient_power(period)).clamp_min(1e-12)
         self.register_buffer("wiener", half_spectrum(wiener), persistent=False)
+
+    @property
+    def closed_form_prox(self) -> bool:
+        return self.boundary == "circular"
+
+    @property
+    def fourier_normal(self) -> Tensor | None:
+        return self.power if self.boundary == "circular" else None
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)

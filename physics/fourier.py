@@ -82,6 +82,14 @@ class FourierSampling(LinearOperator):
         self.register_buffer("gram", gram, persistent=False)
         self._norm = float(gram.max()) ** 0.5
 
+    @property
+    def support(self) -> Tensor:
+        return self.mask
+
+    @property
+    def fourier_normal(self) -> Tensor:
+        return torch.fft.ifftshift(self.gram)
+
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
         return self._transform(x) * self.mask

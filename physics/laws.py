@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .operator import LinearOperator, spectral_norm
+from .periodic import filter_image
 
 BOUNDS = {torch.float32: 1e-6, torch.float64: 1e-12}
 
@@ -43,7 +44,7 @@ def check_linear_operator(
     Linearity A(ax + by) = aAx + bAy and the same of Aᵀ; the dot-test ⟨Ax, y⟩ = ⟨x, Aᵀy⟩, relative to ‖Ax‖‖y‖;
     adjoint of the adjoint, which is A, taken by automatic differentiation; the gradients of A and Aᵀ, which are
     Aᵀ and A; independence of the images of a batch; dtype and device of results; the declared shapes; the norm,
-    against a computed one.
+    against a computed one; the support and the spectrum of AᵀA, where they are given.
 
     Returns:
         the measured laws, to print.
@@ -98,6 +99,11 @@ def _measure(operator: LinearOperator, dtype: torch.dtype, seed: int) -> list[La
         law("batch independence of A", operator.A(x[1:2]), Ax[1:2]),
         law("batch independence of Aᵀ", operator.A_adjoint(y[1:2]), Aty[1:2]),
     ]
+    if operator.support is not None:
+        outside = ~operator.support.bool()
+        laws.append(law("zero outside the support", Ax * outside, torch.zeros_like(Ax), Ax.norm()))
+    if operator.fourier_normal is not None:
+        laws.append(law("fourier_normal", filter_image(x, operator.fourier_normal), operator.A_adjoint(Ax)))
     # The norm is a promise too: solvers take their steps from it. Lanczos gives it to five digits.
     measured = spectral_norm(operator)
     laws.append(Law("‖A‖", dtype, abs(operator.norm - measured) / (measured or 1.0), 1e-4))
@@ -146,6 +152,11 @@ def _measure(operator: LinearOperator, dtype: torch.dtype, seed: int) -> list[La
         law("batch independence of A", operator.A(x[1:2]), Ax[1:2]),
         law("batch independence of Aᵀ", operator.A_adjoint(y[1:2]), Aty[1:2]),
     ]
+    if operator.support is not None:
+        outside = ~operator.support.bool()
+        laws.append(law("zero outside the support", Ax * outside, torch.zeros_like(Ax), Ax.norm()))
+    if operator.fourier_normal is not None:
+        laws.append(law("fourier_normal", filter_image(x, operator.fourier_normal), operator.A_adjoint(Ax)))
     # The norm is a promise too: solvers take their steps from it. Lanczos gives it to five digits.
     excess = max(float(Ax.norm() / x.norm()), float(Aty.norm() / y.norm())) / (operator.norm or 1.0) - 1
     laws.append(Law("‖Ax‖ ≤ ‖A‖ ‖x‖", dtype, max(excess, 0.0), 1e-4))

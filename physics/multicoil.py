@@ -35,6 +35,10 @@ class MultiCoilSampling(LinearOperator):
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("coil_maps", coil_maps, persistent=False)
 
+    @property
+    def support(self) -> Tensor:
+        return self.mask
+
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
         return to_channels(centred_fft2(to_complex(x)[:, None] * self._maps(x))) * self.mask

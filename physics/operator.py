@@ -31,12 +31,8 @@ class LinearOperator(LinearPhysics):
         range: shape of a measurement without the batch.
 
     Attributes:
-        support: which entries of a measurement are measured at all, broadcastable against ``range`` (a k-space mask);
-            None where all are. Noise falls on these only.
         closed_form_prox: whether :meth:`prox_l2` is exact and as cheap as a few applications of A.
     """
-
-    support: Tensor | None = None
 
     def __init__(self, domain: Sequence[int], range: Sequence[int]) -> None:
         # deepinv's default noise and sensor models are shared by all instances and do not pickle.
@@ -59,6 +55,14 @@ class LinearOperator(LinearPhysics):
         if self._norm is None:
             self._norm = spectral_norm(self)
         return self._norm
+
+    @property
+    def support(self) -> Tensor | None:
+        """Which entries of a measurement are measured at all, such as a k-space mask; None where all are.
+
+        Booleans that broadcast against ``range``. Measurements are zero elsewhere, and noise falls on these only.
+        """
+        return None
 
     @property
     def closed_form_prox(self) -> bool:
@@ -143,7 +147,10 @@ class Normalised(LinearOperator):
         self.operator = operator
         self.scale = operator.norm
         self._norm = 1.0
-        self.support = operator.support
+
+    @property
+    def support(self) -> Tensor | None:
+        return self.operator.support
 
     @property
     def closed_form_prox(self) -> bool:

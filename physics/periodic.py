@@ -35,6 +35,18 @@ def periodic_filter(x: Tensor, spectrum: Tensor, *, adjoint: bool = False) -> Te
     return torch.fft.irfft2(torch.fft.rfft2(x) * (h.conj() if adjoint else h), s=x.shape[-2:])
 
 
+def filter_image(x: Tensor, spectrum: Tensor) -> Tensor:
+    """F⁻¹ (spectrum · F x) for a real, non-negative ``[H, W]`` in the order of ``fft2``, such as that of AᵀA.
+
+    ``x`` is real, ``[B, 1, H, W]``, with an even spectrum; or complex in two channels, with any.
+    """
+    size = x.shape[-2:]
+    if x.shape[1] == 2:
+        image = torch.fft.ifft2(torch.fft.fft2(torch.complex(x[:, 0], x[:, 1])) * spectrum)
+        return torch.stack((image.real, image.imag), dim=1)
+    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum[..., : size[1] // 2 + 1], s=size)
+
+
 def gradient_power(shape: Sequence[int]) -> Tensor:
     """|D̂(k)|² of the forward differences, ``[H, W]``: what a penalty ‖∇x‖² is in Fourier space."""
     rows, columns = (4 * torch.sin(torch.pi * torch.arange(n, dtype=torch.float64) / n) ** 2 for n in shape)

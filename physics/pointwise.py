@@ -58,6 +58,10 @@ class Inpaint(LinearOperator):
         self.register_buffer("mask", mask.reshape(shape), persistent=False)
         self._norm = float(mask.any())
 
+    @property
+    def support(self) -> Tensor:
+        return self.mask
+
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
         return x * self.mask
