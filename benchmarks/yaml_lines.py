@@ -138,6 +138,8 @@ class _Builder:
             raise self.lines.error(place, f"the file holds more than {_LARGEST} values; does an alias repeat itself?")
         if isinstance(node, yaml.ScalarNode):
             return self.loader.construct_object(node)
+        if node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+            raise self.lines.error(place, f"the tag {node.tag} has no meaning in a suite")
         if id(node) in self.open:
             raise self.lines.error(place, "an alias refers to the value that it is part of")
         self.open.add(id(node))
