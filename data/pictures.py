@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import tifffile
@@ -80,7 +81,9 @@ def grey(values: np.ndarray) -> np.ndarray:
 def read_tiff(path: str) -> Volume:
     """Every page a slice, all of one size; integers and floats, MinIsWhite inverted."""
     with tifffile.TiffFile(path) as file:
-        count = len(file.pages)
+        count = _count_pages(path)
+        if len(file.pages) != count:
+            raise Refused(f"has {count} pages of which {len(file.pages)} can be read; the file is damaged")
         if int((file.imagej_metadata or {}).get("images", count)) > count:
             raise Refused("is an ImageJ stack with one page entry for many slices; save it as an ordinary TIFF")
         first = _page(file, 0)
@@ -88,6 +91,28 @@ def read_tiff(path: str) -> Volume:
     volume = Volume(shape, Metadata(path, labels=LOSSY if codec in TIFF_LOSSY else ()), TiffSlices(path), dtype)
     volume.slice(0)  # whether one is grey shows only in its pixels
     return volume
+
+
+def _count_pages(path: str) -> int:
+    """Follow the chain of directories to its end; tifffile only logs where one breaks off, and leaves pages out."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        big = head[2:4] in (b"+\0", b"\0+")
+        counter, entry, pointer = (8, 20, 8) if big else (2, 12, 4)
+        start = head[8:16] if big else head[4:8]
+        seen: set[int] = set()
+        while offset := int.from_bytes(start, order):
+            if offset in seen:
+                raise Refused("its pages form a circle; the file is damaged")
+            seen.add(offset)
+            file.seek(offset)
+            entries = int.from_bytes(file.read(counter), order)
+            file.seek(offset + counter + entries * entry)
+            start = file.read(pointer)
+            if len(start) < pointer:
+                raise Refused(f"is truncated: page {len(seen) - 1} has no end; get it again")
+    return len(seen)
 
 
 def _page(file: tifffile.TiffFile, index: int) -> tifffile.TiffPage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -43,8 +42,6 @@ def read(path: str | PathLike[str], *, key: str | None = None) -> Volume:
             is read, as the same error.
     """
     name = fspath(path)
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
     with reading(name):
         if Path(name).is_dir():
             from .dicom import read_series

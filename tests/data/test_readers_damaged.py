@@ -133,6 +133,7 @@ def test_a_truncated_file_is_refused(samples: Path, tmp_path: Path, name: str, d
         damaged.with_suffix(".hdr").write_bytes((samples / "bart.hdr").read_bytes())
     volume = read_all(damaged)
     if volume is not None:  # what was cut off was not image
+        assert volume.shape == read(samples / name).shape
         for index in range(len(volume)):
             np.testing.assert_array_equal(volume.slice(index), read(samples / name).slice(index))
 
@@ -316,6 +317,18 @@ def test_other_files_are_never_followed(tmp_path: Path) -> None:
     )
     for name in ("link.h5", "outside.h5", "virtual.h5", "detached.nrrd"):
         assert read_all(tmp_path / name) is None
+
+
+def test_tiff_pages_in_a_circle_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, IMAGE, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        offsets = [page.offset for page in file.pages]
+    content = bytearray(path.read_bytes())
+    (entries,) = struct.unpack_from("<H", content, offsets[-1])
+    struct.pack_into("<I", content, offsets[-1] + 2 + 12 * entries, offsets[0])
+    path.write_bytes(content)
+    assert read_all(path) is None
 
 
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
