@@ -1,0 +1,176 @@
+"""The command line, as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from isocenter import __version__
+from isocenter.benchmarks import cli
+
+
+def isocenter(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    monkeypatch.setattr(sys, "argv", ["isocenter", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    captured = capsys.readouterr()
+    return left.value.code or 0, captured.out, captured.err
+
+
+def psnr(folder: Path) -> list[tuple[str, ...]]:
+    with (folder / "results.csv").open() as file:
+        return [(r["task"], r["method"], r["seed"], r["image"], r["psnr"]) for r in csv.DictReader(file)]
+
+
+def test_help_is_quick_and_imports_no_torch():
+    code = "import sys; sys.argv = ['isocenter', '--help']\nfrom isocenter.__main__ import main\n"
+    code += "try: main()\nexcept SystemExit: assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "run" in found.stdout
+    assert "fetch" in found.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7
+
+
+def test_version(monkeypatch, capsys):
+    assert isocenter(monkeypatch, capsys, "--version")[:2] == (0, f"isocenter {__version__}\n")
+
+
+def test_run_reports_and_says_where(suite, monkeypatch, capsys):
+    out = suite.parent / "out"
+    code, text, _ = isocenter(monkeypatch, capsys, "run", str(suite), "--out", str(out), "--methods", "direct")
+    assert code == 0
+    assert text == f"2 cells done, 0 failed; {out / 'report.html'}\n"
+    assert "denoising" in (out / "report.html").read_text()
+    code, text, _ = isocenter(monkeypatch, capsys, "report", str(out))
+    assert (code, text) == (0, f"{out / 'report.html'}\n")
+
+
+def test_a_failed_cell_gives_exit_code_1_and_a_report(suite, monkeypatch, capsys):
+    out = suite.parent / "out"
+    code, text, errors = isocenter(
+        monkeypatch, capsys, "run", str(suite), "--out", str(out), "--set", "methods.scale.trouble=raises"
+    )
+    assert code == 1
+    assert "2 cells done, 4 failed" in text
+    assert "failed: denoising · Scaled seed 0" in errors
+    page = (out / "report.html").read_text()
+    assert "the &lt;b&gt;method&lt;/b&gt;" in page
+    assert "<b>method</b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quickstrt"], "there is no suite 'quickstrt', neither built in nor as a file"),
+        (["run", "SUITE", "--set", "sead=3"], "--set sead=3: unknown key 'sead', did you mean 'seed'?"),
+        (["run", "SUITE", "--methods", "dirct"], "--methods dirct: the suite has none of this name"),
+        (["run", "SUITE", "--set", "tasks.denoising.physics.kind=radn"], "unknown kind 'radn', did you mean 'radon'?"),
+        (["check", "SUITE", "--set", "data.test=0"], "there are no test images"),
+        (["report", "nowhere"], "nowhere is not a run folder"),
+        (["fetch", "open-mss"], "open-ms"),
+    ],
+)
+def test_mistakes_give_one_line_and_exit_code_2(suite, monkeypatch, capsys, arguments, message):
+    arguments = [str(suite) if a == "SUITE" else a for a in arguments]
+    code, text, errors = isocenter(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert text == ""
+    code, _, errors = isocenter(monkeypatch, capsys, *arguments, "--debug")
+    assert code == 2
+    assert "Traceback" in errors
+
+
+def test_dry_run_lists_cells_and_writes_nothing(suite, monkeypatch, capsys):
+    out = suite.parent / "out"
+    code, text, _ = isocenter(monkeypatch, capsys, "run", str(suite), "--out", str(out), "--dry-run")
+    assert code == 0
+    assert [line.split("/")[0] for line in text.splitlines()] == ["to run  denoising"] * 3 + ["to run  inpainting"] * 3
+    assert not out.exists()
+    isocenter(monkeypatch, capsys, "run", str(suite), "--out", str(out), "--methods", "direct")
+    _, text, _ = isocenter(monkeypatch, capsys, "run", str(suite), "--out", str(out), "--dry-run")
+    assert [line[:6] for line in text.splitlines()].count("done  ") == 2
+
+
+def test_check_tries_images_and_operators(suite, monkeypatch, capsys):
+    code, text, _ = isocenter(monkeypatch, capsys, "check", str(suite))
+    assert code == 0
+    assert "Identity → 1 × 16 × 16" in text
+    assert "small is sound: 2 tasks, 6 cells" in text
+
+
+def test_check_refuses_an_operator_that_breaks_a_law(suite, monkeypatch, capsys):
+    plugin = suite.parent / "plugin.py"
+    plugin.write_text(
+        plugin.read_text()
+        + """
+from isocenter.benchmarks.spec import PhysicsSpec
+from isocenter.physics import LinearOperator
+
+
+class Shift(LinearOperator):
+    def A(self, x):
+        return x.roll(1, -1)
+
+    def A_adjoint(self, y):
+        return y
+
+
+class ShiftSpec(PhysicsSpec):
+    kind: Literal["shift"]
+
+    def build(self, shape, pixel_size):
+        return Shift((1, *shape), (1, *shape))
+
+
+SPECS.append(ShiftSpec)
+"""
+    )
+    code, _, errors = isocenter(
+        monkeypatch, capsys, "check", str(suite), "--set", "tasks.denoising.physics={kind: shift}"
+    )
+    assert code == 2
+    assert "tasks.denoising.physics: Shift breaks" in errors
+
+
+def test_list_names_suites_kinds_and_data(monkeypatch, capsys):
+    code, text, _ = isocenter(monkeypatch, capsys, "list")
+    assert code == 0
+    for word in ("quickstart", "real-mri", "real-ct", "phantoms", "radon", "poisson", "admm-net", "open-ms"):
+        assert word in text
+
+
+def test_fetch_from_a_mirror(shared_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ISOCENTER_MIRROR", str(shared_data))
+    code, text, _ = isocenter(monkeypatch, capsys, "fetch", "tomopy-tooth", "--to", str(tmp_path))
+    assert code == 0
+    assert Path(text.strip()).is_dir()
+    assert list(tmp_path.rglob("*.h5"))
+
+
+def test_a_run_that_is_killed_resumes_to_the_same_numbers(suite, monkeypatch, capsys):
+    whole, killed = suite.parent / "whole", suite.parent / "killed"
+    isocenter(monkeypatch, capsys, "run", str(suite), "--out", str(whole))
+    arguments = ["run", str(suite), "--out", str(killed), "--set", "methods.scale.trouble=kill"]
+    first = subprocess.run(
+        [sys.executable, "-m", "isocenter", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=suite.parent,
+    )
+    assert first.returncode == -9
+    assert not (killed / "results.csv").exists()
+    code, text, _ = isocenter(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert "6 cells done" in text
+    assert psnr(killed) == psnr(whole)
