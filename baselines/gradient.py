@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-NORM_SQUARED = 8.0  # ‖∇‖² < 8 on every grid (Chambolle 2004, theorem 3.1)
-
 
 def gradient(x: Tensor) -> Tensor:
     """Forward differences, zero across the far edges: ``[B, C, H, W]`` → ``[B, 2, C, H, W]``, rows then columns."""
@@ -27,10 +25,16 @@ def gradient_adjoint(p: Tensor) -> Tensor:
 
 def total_variation(x: Tensor) -> Tensor:
     """Σ |∇x|, isotropic, the channels of a complex image joined: one value for each image of ``[B, C, H, W]``."""
-    return torch.linalg.vector_norm(gradient(x), dim=(1, 2)).sum((-2, -1))
+    return _length(gradient(x)).sum((-2, -1))
 
 
 def project_to_ball(p: Tensor, radius: float | Tensor) -> Tensor:
     """Each pixel's vector of differences (directions and channels) onto the ball ‖p‖ ≤ radius; 0 for radius 0."""
-    length = torch.linalg.vector_norm(p, dim=(1, 2), keepdim=True)
+    length = _length(p)[:, None, None]
     return p * torch.clamp(radius / length.clamp_min(torch.finfo(p.dtype).tiny), max=1.0)
+
+
+def _length(p: Tensor) -> Tensor:
+    """Euclidean length over directions and channels, ``[B, H, W]``."""
+    # torch.linalg.vector_norm over these two dimensions is a hundred times slower on the CPU.
+    return sum(part.square() for part in p.flatten(1, 2).unbind(1)).sqrt()  # type: ignore[union-attr]

@@ -41,40 +41,6 @@ def admm_step(
     return ADMMState(x, z, state.u + dual_step * (c - z))
 
 
-class PDHGState(NamedTuple):
-    """Image x, its extrapolation x̄, the multipliers q, and Kᵀq, which the next step needs."""
-
-    x: Tensor
-    ahead: Tensor
-    dual: tuple[Tensor, ...]
-    back: Tensor
-
-
-def pdhg_step(
-    state: PDHGState,
-    forward: Callable[[Tensor], tuple[Tensor, ...]],
-    adjoint: Callable[[tuple[Tensor, ...]], Tensor],
-    prox: Map,
-    dual_prox: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]],
-    tau: Tensor,
-    sigma: Tensor,
-) -> PDHGState:
-    """One primal–dual hybrid gradient iteration for min f(x) + g(K x) (Chambolle & Pock 2011, algorithm 1, θ = 1).
-
-    Args:
-        state: (x, x̄, q, Kᵀq).
-        forward: x ↦ K x, one tensor for each block of K.
-        adjoint: q ↦ Kᵀq.
-        prox: of τ f.
-        dual_prox: of σ g*, block by block.
-        tau, sigma: step sizes with τ σ ‖K‖² ≤ 1, numbers or one of each for every image, ``[B, 1, 1, 1]``.
-    """
-    dual = dual_prox(tuple(q + like(sigma, q) * k for q, k in zip(state.dual, forward(state.ahead), strict=True)))
-    back = adjoint(dual)
-    x = prox(state.x - tau * back)
-    return PDHGState(x, 2 * x - state.x, dual, back)
-
-
 def like(factor: Tensor, tensor: Tensor) -> Tensor:
     """One factor for each image, shaped to multiply ``[B, …]``."""
     return factor.reshape(-1, *[1] * (tensor.ndim - 1))

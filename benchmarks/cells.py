@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("image", "patient", *NAMES, "seconds")
 REPEATS = 3  # of the timing of an image
-REPEAT_BELOW = 0.3  # seconds; slower images are timed once, for what disturbs them is small against them
+REPEAT_BELOW = 0.1  # seconds; slower images are measured once each
 
 # Said once by PyTorch about itself; nothing that a reader of results could act on.
 _NOISE = r"Sparse CSR tensor support is in beta state|.*lazy modules are a new feature"

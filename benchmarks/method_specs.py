@@ -32,8 +32,8 @@ class TotalVariationSpec(MethodSpec):
 
     kind: Literal["tv"]
     regularisation: NonNegative | None = None
-    tol: Positive = 1e-3
-    max_iter: Count = 2000
+    tol: Positive = 2e-2
+    max_iter: Count = 500
     budget: Count = 12
     title: ClassVar[str] = "TV"
 

@@ -20,6 +20,7 @@ def conjugate_gradient(
     start: Tensor,
     tol: float = 1e-6,
     max_iter: int = 100,
+    precondition: Callable[[Tensor], Tensor] = lambda r: r,
 ) -> Tensor:
     """Solve M x = b for each image of a batch (Hestenes & Stiefel 1952).
 
@@ -27,23 +28,26 @@ def conjugate_gradient(
         matrix: x ↦ M x, symmetric positive definite on each image.
         right: b, ``[B, …]``.
         start: first iterate.
-        tol: an image stops at ‖M x − b‖ ≤ tol ‖b‖, whatever the others do.
+        tol: an image stops at ‖M x − b‖ ≤ tol ‖b‖ in the norm of the preconditioner, whatever the others do.
         max_iter: bound on the iterations.
+        precondition: r ↦ P r, an approximate inverse of M, symmetric positive definite.
     """
     x = start
+    tiny = torch.finfo(x.dtype).tiny
     residual = right - matrix(x)
-    direction = residual
-    energy = inner(residual, residual)
-    bound = tol**2 * inner(right, right)
+    direction = scaled = precondition(residual)
+    energy = inner(residual, scaled)
+    bound = tol**2 * inner(right, precondition(right))
     for _ in range(max_iter):
         running = energy > bound
         if not running.any():
             break
         image = matrix(direction)
-        step = torch.where(running, energy / inner(direction, image).clamp_min(torch.finfo(x.dtype).tiny), 0)
+        step = torch.where(running, energy / inner(direction, image).clamp_min(tiny), 0)
         x = x + step * direction
         residual = residual - step * image
-        previous, energy = energy, inner(residual, residual)
-        ratio = torch.where(running, energy / previous.clamp_min(torch.finfo(x.dtype).tiny), 0)
-        direction = residual + ratio * direction
+        scaled = precondition(residual)
+        previous, energy = energy, inner(residual, scaled)
+        ratio = torch.where(running, energy / previous.clamp_min(tiny), 0)
+        direction = scaled + ratio * direction
     return x
