@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ..baselines.circulant import normal_spectrum
 from ..baselines.steps import ADMMState, admm_step
-from ..physics import LinearOperator
+from ..physics import LinearOperator, Normalised
+from ..physics.periodic import filter_image
 from .contract import Network
 from .filter_bank import analyse, dct_basis, gram, real_spectrum, synthesise
 from .normal_equations import solve_unrolled
@@ -28,10 +32,14 @@ class ADMMNet(Network):
     basis, H apart from D; φ is piecewise linear and starts as the soft threshold. A stage has 952 parameters and the
     last X has 72, with 3 × 3 filters and 101 knots: 16,256 in all with the paper's 17 stages.
 
-    What the paper does not say, since its A is a masked Fourier transform: the iterations start from x = direct(y),
-    z = D x, β = 0, which is the same as its start at zero there, and 0.6 dB better for sparse-view CT. X is exact where
-    AᵀA is a circular convolution (:attr:`LinearOperator.fourier_normal`); elsewhere it is a few conjugate gradient
-    iterations that start from the image of the stage before. The real and the imaginary part of complex images share
+    The paper has a masked Fourier transform in mind; for every A, this differs in two ways. The iterations start from
+    x = direct(y), z = D x, β = 0 instead of zero. And ρ is learned relative to the mean eigenvalue of AᵀA, which is the
+    sampled fraction of k-space but a hundredth for sparse-view CT, so that the paper's 0.2 is a fair start everywhere:
+    on CT it reaches 4 dB more than an absolute 0.2, in the same short training.
+
+    X is exact where AᵀA is a circular convolution (:attr:`LinearOperator.fourier_normal`); elsewhere it is a few
+    conjugate gradient iterations, from the image of the stage before and preconditioned by the circular convolution
+    nearest to the system: three are as good as eight without. The real and the imaginary part of complex images share
     filters and φ.
 
     Args:
@@ -41,7 +49,7 @@ class ADMMNet(Network):
         cg_iterations: of X where it has no closed form.
     """
 
-    def __init__(self, stages: int = 8, kernel: int = 3, knots: int = 101, cg_iterations: int = 5) -> None:
+    def __init__(self, stages: int = 8, kernel: int = 3, knots: int = 101, cg_iterations: int = 3) -> None:
         super().__init__()
         if stages < 1 or kernel < 3 or kernel % 2 == 0:
             raise ValueError(
@@ -61,7 +69,7 @@ class ADMMNet(Network):
         """``[B, *range]`` → ``[B, *domain]``."""
         problem = _DataTerm(y, physics)
         x = physics.direct(y)
-        z = self.stages[0].analysis(x)
+        z = cast(_Stage, self.stages[0]).analysis(x)
         state = ADMMState(x, z, torch.zeros_like(z))
         for stage in self.stages:
             state = stage(state, problem)
@@ -74,7 +82,9 @@ class _DataTerm:
     def __init__(self, y: Tensor, physics: LinearOperator) -> None:
         self.physics = physics
         self.adjoint = physics.A_adjoint(y)
-        self.spectrum = physics.fourier_normal
+        operator = physics.operator if isinstance(physics, Normalised) else physics  # which the spectrum is kept for
+        self.spectrum = normal_spectrum(operator).to(self.adjoint)
+        self.gain = self.spectrum.mean()
 
 
 class _Reconstruction(nn.Module):
@@ -92,15 +102,20 @@ class _Reconstruction(nn.Module):
 
     def forward(self, v: Tensor, start: Tensor, term: _DataTerm) -> Tensor:
         """argmin_x ½‖A x − y‖² + Σ_l ρ_l/2 ‖H_l x − v_l‖², v ``[L, B·C, H, W]``."""
-        rho = softplus(self.rho)
+        rho = softplus(self.rho) * term.gain
         filters = torch.tensordot(self.coefficients, self.basis, 1)
         right = term.adjoint + synthesise(v, rho.view(-1, 1, 1) * filters).view_as(term.adjoint)
         spectrum = real_spectrum(gram(filters, rho), (right.shape[-2], right.shape[-1]))
-        if term.spectrum is not None:
-            # Filters do not see a constant; where A does not either, it stays zero instead of 0/0.
-            return _filter(right, 1 / (term.spectrum + spectrum).clamp_min(1e-4))
+        # Filters do not see a constant; where A does not either, it stays zero instead of 0/0.
+        inverse = 1 / (term.spectrum + spectrum).clamp_min(1e-4)
+        if term.physics.fourier_normal is not None:
+            return filter_image(right, inverse)
         return solve_unrolled(
-            lambda x: term.physics.A_adjoint(term.physics.A(x)) + _filter(x, spectrum), right, start, self.cg_iterations
+            lambda x: term.physics.A_adjoint(term.physics.A(x)) + filter_image(x, spectrum),
+            right,
+            start=start,
+            precondition=lambda r: filter_image(r, inverse),
+            iterations=self.cg_iterations,
         )
 
 
@@ -130,12 +145,3 @@ class _Stage(nn.Module):
     def analysis(self, x: Tensor) -> Tensor:
         """D x, ``[L, B·C, H, W]``."""
         return analyse(x.flatten(0, 1), torch.tensordot(self.coefficients, self.basis, 1))
-
-
-def _filter(x: Tensor, spectrum: Tensor) -> Tensor:
-    """F⁻¹(spectrum · F x); two channels are one complex image, whose spectrum need not be even."""
-    size = x.shape[-2:]
-    if x.shape[1] == 2:
-        image = torch.fft.ifft2(torch.fft.fft2(torch.complex(x[:, 0], x[:, 1])) * spectrum)
-        return torch.stack((image.real, image.imag), dim=1)
-    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum[..., : size[1] // 2 + 1], s=size)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from isocenter.baselines.circulant import normal_spectrum
 from isocenter.physics import LinearOperator, Normalised
 from isocenter.physics.blur import Blur
 from isocenter.physics.fourier import FourierSampling
@@ -76,15 +77,15 @@ def test_at_initialisation_it_is_admm_with_a_soft_threshold(name: str, dense: Ca
         stage.shrinkage = PiecewiseLinear(8, threshold=0.06).double()  # its kinks are knots, so that it is exact
     with torch.no_grad():
         x = network(y, physics)
-    matrix = dense(physics).numpy()
+    matrix, rho = dense(physics).numpy(), 0.2 * float(normal_spectrum(physics.operator).mean())
     for image in range(2):
         start = physics.direct(y)[image].numpy()
-        expected = classical_admm(matrix, y[image].numpy().ravel(), start, iterations=3)
+        expected = classical_admm(matrix, y[image].numpy().ravel(), start, iterations=3, rho=rho)
         np.testing.assert_allclose(x[image].numpy(), expected, atol=2e-6)
 
 
-def classical_admm(matrix: np.ndarray, y: np.ndarray, start: np.ndarray, iterations: int) -> np.ndarray:
-    """min ½‖A x − y‖² + Σ λ_l ‖D_l x‖₁ with ρ = 0.2, λ/ρ = 0.06 and relaxed dual steps 1.6, by dense matrices."""
+def classical_admm(matrix: np.ndarray, y: np.ndarray, start: np.ndarray, iterations: int, rho: float) -> np.ndarray:
+    """min ½‖A x − y‖² + Σ λ_l ‖D_l x‖₁ with λ/ρ = 0.06 and relaxed dual steps 1.6, by dense matrices."""
     cosines = np.array([[1, 1, 1], [3**0.5 / 2**0.5, 0, -(3**0.5) / 2**0.5], [0.5**0.5, -(2**0.5), 0.5**0.5]]) / 3**0.5
     filters = [np.outer(cosines[i], cosines[j]) for i in range(3) for j in range(3)][1:]
     units = np.eye(start.size).reshape(-1, *start.shape)
@@ -93,14 +94,14 @@ def classical_admm(matrix: np.ndarray, y: np.ndarray, start: np.ndarray, iterati
         return np.stack([correlate(unit, kernel[None], mode="wrap").ravel() for unit in units], axis=1)
 
     analysis = np.concatenate([rows(kernel) for kernel in filters])
-    normal = matrix.T @ matrix + 0.2 * analysis.T @ analysis
+    normal = matrix.T @ matrix + rho * analysis.T @ analysis
     z, u = analysis @ start.ravel(), np.zeros(8 * start.size)
     for _ in range(iterations):
-        x = np.linalg.solve(normal, matrix.T @ y + 0.2 * analysis.T @ (z - u))
+        x = np.linalg.solve(normal, matrix.T @ y + rho * analysis.T @ (z - u))
         c = analysis @ x
         z = np.sign(c + u) * np.maximum(np.abs(c + u) - 0.06, 0)
         u = u + 1.6 * (c - z)
-    return np.linalg.solve(normal, matrix.T @ y + 0.2 * analysis.T @ (z - u)).reshape(start.shape)
+    return np.linalg.solve(normal, matrix.T @ y + rho * analysis.T @ (z - u)).reshape(start.shape)
 
 
 def test_a_constant_that_nothing_sees_is_zero() -> None:
@@ -111,18 +112,6 @@ def test_a_constant_that_nothing_sees_is_zero() -> None:
     result = ADMMNet(stages=3)(physics.A(x), physics)
     assert result.mean().abs() < 2e-3  # of rounding, over 1e-4
     assert result.isfinite().all()
-
-
-@pytest.mark.parametrize("name", ["circular convolution", "complex images"])
-def test_closed_form_and_conjugate_gradients_agree(name: str) -> None:
-    class Hidden(type(OPERATORS[name]())):  # type: ignore[misc]
-        fourier_normal = None
-
-    physics, hidden = OPERATORS[name](), OPERATORS[name]()
-    hidden.__class__ = Hidden
-    y = torch.randn(1, *physics.range, dtype=torch.float64)
-    network = ADMMNet(stages=2, cg_iterations=80).double()
-    torch.testing.assert_close(network(y, physics), network(y, hidden), atol=1e-6, rtol=0)
 
 
 def test_states_what_it_cannot_be() -> None:
