@@ -8,7 +8,7 @@ from deepinv.loss.metric import HaarPSI
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from ..data.metrics import psnr
+from ..data.metrics import magnitude, psnr
 
 NAMES = ("psnr", "ssim", "nrmse", "haarpsi")
 
@@ -49,7 +49,7 @@ def metrics(reconstruction: Tensor, truth: Tensor, data_range: float) -> dict[st
         )
     if not (np.isfinite(data_range) and data_range > 0):
         raise ValueError(f"metrics: the data range is {data_range}; it must be a positive number set by the dataset")
-    x, t = _magnitude(reconstruction), _magnitude(truth)
+    x, t = magnitude(reconstruction).cpu(), magnitude(truth).cpu()
     squared = (x - t).square()
     return {
         "psnr": psnr(reconstruction, truth, data_range).cpu(),
@@ -57,12 +57,6 @@ def metrics(reconstruction: Tensor, truth: Tensor, data_range: float) -> dict[st
         "nrmse": squared.sum((1, 2)).sqrt() / t.square().sum((1, 2)).sqrt(),
         "haarpsi": _haar(x, t, data_range),
     }
-
-
-def _magnitude(image: Tensor) -> Tensor:
-    """[B, C, H, W] → [B, H, W] in float64 on the CPU: the image itself, or the magnitude of a complex one."""
-    image = image.detach().cpu().double()
-    return image[:, 0] if image.shape[1] == 1 else torch.linalg.vector_norm(image, dim=1)
 
 
 def _ssim(image: np.ndarray, truth: np.ndarray, data_range: float) -> float:

@@ -1,4 +1,4 @@
-"""Image quality of a reconstruction against the truth: one implementation of each measure, for every method."""
+"""The measure that tuning and training maximise; the report's other measures are in ``benchmarks/metrics.py``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def psnr(reconstruction: Tensor, truth: Tensor, data_range: float) -> Tensor:
 
     Complex images (C = 2) are compared as magnitudes.
     """
-    error = _magnitude(reconstruction) - _magnitude(truth)
+    error = magnitude(reconstruction) - magnitude(truth)
     return 10 * torch.log10(data_range**2 / error.square().mean((1, 2)))
 
 
-def _magnitude(image: Tensor) -> Tensor:
+def magnitude(image: Tensor) -> Tensor:
     """[B, C, H, W] → [B, H, W] in float64: the image itself, or the magnitude of a complex one."""
     image = image.detach().double()
     return image[:, 0] if image.shape[1] == 1 else torch.linalg.vector_norm(image, dim=1)
