@@ -97,8 +97,10 @@ class FanSpec(_Beam):
 
 
 class RadonSpec(PhysicsSpec):
-    """Line integrals. Measurements come from the oversampled images by ``simulation_kernel``, reconstruction uses
-    ``kernel`` on the coarse grid; without oversampling both are the same operator, unless a simulation kernel is given.
+    """Line integrals along the rays of a parallel or fan beam.
+
+    Measurements come from the oversampled images by ``simulation_kernel``, reconstruction uses ``kernel`` on the coarse
+    grid; without oversampling both are the same operator, unless a simulation kernel is given.
     """
 
     kind: Literal["radon"]

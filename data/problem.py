@@ -93,7 +93,7 @@ class SimulatedProblem(Problem):
         if i not in self._clean:
             self._load(i)
         generator = seeded_generator(self.seed, self.dataset.name, self.ids[i], self.task, draw)
-        return self.noise(self._clean[i], generator, self.physics.support)
+        return self.noise(self._clean[i][None], generator, self.physics.support)[0]
 
     def _load(self, i: int) -> None:
         fine = self.dataset.fine(self.samples[i])

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from isocenter.data.datasets import SPLITS
 from isocenter.data.image_folders import Patients, Slices, find_files, fingerprint, image_folder
 from isocenter.data.image_grids import Attenuation, Grid, Scaled
 from isocenter.data.phantom_datasets import phantoms
+from isocenter.data.problem import SimulatedProblem
 from isocenter.data.splits import by_hash, by_lists, by_order, evenly
+from isocenter.physics.fourier import FourierSampling
+from isocenter.physics.noise import GaussianNoise
 
 NAMES = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=30)
 
@@ -271,3 +275,21 @@ def test_real_ct_is_taken_in_file_order(shared_data):
     assert image.shape == (1, 512, 512)
     assert image.min() == 0
     assert float(((image > 0.017) & (image < 0.023)).float().sum() / (image > 0.012).float().sum()) > 0.4
+
+
+# --- measurements -------------------------------------------------------------------------------------------------
+
+
+def test_relative_noise_is_relative_to_the_whole_measurement():
+    dataset = phantoms("p", "head", 64, {"test": 2})
+    physics = FourierSampling(torch.ones(64, 64))
+    problem = SimulatedProblem("t", dataset, dataset.splits["test"], physics, GaussianNoise(0.1, relative=True), 0)
+    x, y = problem.batch([0, 1])
+    clean = physics.A(x)
+    for image in range(2):
+        noise = (y - clean)[image]
+        expected = 0.1 * float(clean[image].abs().mean())
+        assert noise.std((1, 2)).tolist() == pytest.approx([expected, expected], rel=0.05)
+    assert (problem.measurement(0, draw=1) != problem.measurement(0)).any()
+    again = SimulatedProblem("t", dataset, dataset.splits["test"][1:], physics, GaussianNoise(0.1, relative=True), 0)
+    assert (again.measurement(0) == y[1]).all()
