@@ -23,7 +23,7 @@ class UNetPostProcessing(Network):
         widths: feature maps at each scale, finest first.
     """
 
-    def __init__(self, channels: int = 1, widths: Sequence[int] = (12, 24, 48, 96)) -> None:
+    def __init__(self, channels: int = 1, widths: Sequence[int] = (24, 48, 96)) -> None:
         super().__init__()
         self.settings = {"network": "U-Net post-processing", "channels": channels, "widths": list(widths)}
         body = UNet(channels, channels, residual=False, batch_norm=False, channels_per_scale=list(widths), device=None)
