@@ -41,7 +41,7 @@ def tune(
     """
     began = time.perf_counter()
     curve: list[dict[str, float]] = []
-    with tqdm(total=budget, desc=f"tuning {name}", leave=False, unit="value") as bar:
+    with tqdm(total=budget, desc=f"tuning {name}", leave=False, unit="value", disable=None) as bar:
 
         def loss(log: float) -> float:
             value = float(psnr(reconstruct(math.exp(log)), truths, data_range).mean())

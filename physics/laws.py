@@ -74,6 +74,8 @@ def _measure(operator: LinearOperator, dtype: torch.dtype, seed: int) -> list[La
         return torch.randn(3, *shape, generator=generator, dtype=torch.float64).to(device, dtype)
 
     def law(name: str, a: Tensor, b: Tensor, scale: Tensor | None = None) -> Law:
+        if a.dtype != b.dtype:
+            raise BrokenLawError(f"{type(operator).__name__}: {name} gives {a.dtype} for {dtype}")
         size = max(float(a.norm()), float(b.norm())) if scale is None else float(scale)
         gap = float((a - b).norm())
         return Law(name, dtype, gap / size if size > 0 else gap, bound)

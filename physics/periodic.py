@@ -40,7 +40,7 @@ def filter_image(x: Tensor, spectrum: Tensor) -> Tensor:
 
     ``x`` is real, ``[B, 1, H, W]``, with an even spectrum; or complex in two channels, with any.
     """
-    size = x.shape[-2:]
+    size, spectrum = x.shape[-2:], spectrum.to(x.dtype)
     if x.shape[1] == 2:
         image = torch.fft.ifft2(torch.fft.fft2(torch.complex(x[:, 0], x[:, 1])) * spectrum)
         return torch.stack((image.real, image.imag), dim=1)
