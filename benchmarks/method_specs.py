@@ -51,7 +51,7 @@ class TrainingSpec(Spec):
 
     steps: Count = 2000
     batch: Count = 8
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 3e-3
     loss: Literal["mse", "normalised-l2"] = "mse"
     warmup: Annotated[int, Field(ge=0)] = 100
     average: Annotated[float, Field(ge=0, lt=1)] = 0.995
@@ -83,7 +83,7 @@ class UNetSpec(LearnedSpec):
     """Post-processing of the direct reconstruction by a U-Net: zero iterations of any solver."""
 
     kind: Literal["unet"]
-    widths: tuple[Count, ...] = Field((12, 24, 48, 96), min_length=2)
+    widths: tuple[Count, ...] = Field((24, 48, 96), min_length=2)
     title: ClassVar[str] = "U-Net post-processing"
 
     def network(self) -> Callable[[], Network]:
@@ -99,7 +99,7 @@ class ADMMNetSpec(LearnedSpec):
     stages: Count = 8
     kernel: Annotated[int, Field(ge=3)] = 3
     knots: Annotated[int, Field(ge=3)] = 101
-    cg_iterations: Count = 5
+    cg_iterations: Count = 3
     title: ClassVar[str] = "ADMM-Net"
 
     def network(self) -> Callable[[], Network]:
