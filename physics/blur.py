@@ -85,10 +85,6 @@ class Blur(LinearOperator):
         self.register_buffer("wiener", half_spectrum(wiener), persistent=False)
 
     @property
-    def closed_form_prox(self) -> bool:
-        return self.boundary == "circular"
-
-    @property
     def fourier_normal(self) -> Tensor | None:
         return self.power if self.boundary == "circular" else None
 

@@ -29,9 +29,6 @@ class LinearOperator(LinearPhysics):
     Args:
         domain: shape of an image without the batch, ``(C, H, W)``; complex images have C = 2.
         range: shape of a measurement without the batch.
-
-    Attributes:
-        closed_form_prox: whether :meth:`prox_l2` is exact and as cheap as a few applications of A.
     """
 
     def __init__(self, domain: Sequence[int], range: Sequence[int]) -> None:
@@ -63,10 +60,6 @@ class LinearOperator(LinearPhysics):
         Booleans that broadcast against ``range``. Measurements are zero elsewhere, and noise falls on these only.
         """
         return None
-
-    @property
-    def closed_form_prox(self) -> bool:
-        return type(self).prox_l2 is not LinearOperator.prox_l2
 
     @property
     def fourier_normal(self) -> Tensor | None:
@@ -151,10 +144,6 @@ class Normalised(LinearOperator):
     @property
     def support(self) -> Tensor | None:
         return self.operator.support
-
-    @property
-    def closed_form_prox(self) -> bool:
-        return self.operator.closed_form_prox
 
     @property
     def fourier_normal(self) -> Tensor | None:

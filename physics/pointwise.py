@@ -26,6 +26,10 @@ class Identity(LinearOperator):
         super().__init__(domain=shape, range=shape)
         self._norm = 1.0
 
+    @property
+    def fourier_normal(self) -> Tensor:
+        return torch.ones(self.domain[1:], device=self._device_holder.device)
+
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
         return x.clone()  # so that writing to a measurement never changes the image
