@@ -25,7 +25,7 @@ CHECK_EVERY = 5  # iterations between two looks at gap and residuals
 ADAPT_UNTIL = 60  # iterations after which ρ stays, which keeps the method convergent
 RELAXATION = 1.8
 SEARCH = (1e-6, 1.0)  # range of λ, as a fraction of the data range
-TUNING_SLACK, TUNING_ITERATIONS = 3.0, 60  # while tuning: PSNR settles long before the gap closes
+TUNING_SLACK, TUNING_ITERATIONS = 3.0, 100  # while tuning: PSNR settles long before the gap closes
 
 
 class Progress(NamedTuple):
@@ -151,7 +151,7 @@ class TotalVariation(Method):
     group: ClassVar[Literal["direct", "classical", "learned"]] = "classical"
 
     def __init__(
-        self, regularisation: float | None = None, tol: float = 2e-2, max_iter: int = 500, budget: int = 12
+        self, regularisation: float | None = None, tol: float = 1e-2, max_iter: int = 500, budget: int = 12
     ) -> None:
         if regularisation is not None and not regularisation >= 0:
             raise ValueError(f"TotalVariation: regularisation is {regularisation}, expected a number ≥ 0")

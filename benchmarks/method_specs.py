@@ -32,7 +32,7 @@ class TotalVariationSpec(MethodSpec):
 
     kind: Literal["tv"]
     regularisation: NonNegative | None = None
-    tol: Positive = 2e-2
+    tol: Positive = 1e-2
     max_iter: Count = 500
     budget: Count = 12
     title: ClassVar[str] = "TV"

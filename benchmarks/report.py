@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import jinja2
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 
 from . import metrics, plots, statistics
@@ -61,7 +62,7 @@ def write_report(run: Path) -> Path:
     )
     environment.filters.update(duration=duration, number=number)
     page = environment.get_template("report.html.j2").render(
-        name=run.resolve().name,
+        name=_title(run),
         sections=sections,
         looks=looks,
         overview=_overview(sections, looks),
@@ -76,6 +77,16 @@ def write_report(run: Path) -> Path:
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def _title(run: Path) -> str:
+    """The suite's title, else the folder's name."""
+    try:
+        suite = yaml.safe_load((run / "suite.yaml").read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{run / 'suite.yaml'} is no YAML: {' '.join(str(error).split())}") from error
+    title = suite.get("title") if isinstance(suite, dict) else None
+    return str(title or run.resolve().name)
 
 
 def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section:
