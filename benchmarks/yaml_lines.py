@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -21,8 +21,8 @@ class SuiteError(ValueError):
 class _Loader(yaml.SafeLoader):
     """The scalars of YAML 1.2: ``1e-3`` is a number; ``01``, ``no``, ``12:30`` and dates are text."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
+_Loader.yaml_implicit_resolvers = {}  # instead of those of YAML 1.1, which the class would share with its base
 
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
