@@ -13,6 +13,7 @@ from pydicom.pixels import apply_modality_lut
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from .dicom_pixels import PixelData, read_header
+from .signatures import is_bare_dicom
 from .volume import Metadata, Refused, Volume, by, reading
 
 AIR = -1000.0  # HU
@@ -122,8 +123,6 @@ def read_series(path: str, key: str | None) -> Volume:
 
 
 def _is_dicom(path: str) -> bool:
-    from .read import is_bare_dicom  # the dispatcher knows the signatures; it imports this module on demand
-
     with open(path, "rb") as file:
         head = file.read(132)
     return head[128:] == b"DICM" or is_bare_dicom(head)

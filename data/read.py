@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike, fspath
 from pathlib import Path
 
+from .signatures import is_bare_dicom
 from .volume import ReadError, Refused, Volume, reading
 
 HEAD = 4096
@@ -130,14 +131,6 @@ def _check_gzip(path: str) -> str:
 def _is_nifti(head: bytes) -> bool:
     """An image, or a header whose image is in another file, which the reader refuses with the reason."""
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
-
-
-def is_bare_dicom(head: bytes) -> bool:
-    """DICOM without preamble: begins with an element of group 2 or 8, explicit (a known VR) or implicit (short)."""
-    group, element = int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little")
-    if group not in (2, 8) or element > 0x20 or len(head) < 128:
-        return False
-    return head[4:6] in (b"UL", b"OB", b"UI", b"CS", b"DA", b"SH") or int.from_bytes(head[4:8], "little") <= 64
 
 
 __all__ = ["ReadError", "Volume", "read"]
