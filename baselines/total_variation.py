@@ -155,7 +155,8 @@ class TotalVariation(Method):
     ) -> None:
         if regularisation is not None and not regularisation >= 0:
             raise ValueError(f"TotalVariation: regularisation is {regularisation}, expected a number ≥ 0")
-        self.regularisation, self.tol, self.max_iter, self.budget = regularisation, tol, max_iter, budget
+        self.given = self.regularisation = regularisation
+        self.tol, self.max_iter, self.budget = tol, max_iter, budget
 
     def reconstruct(self, y: Tensor, physics: LinearOperator) -> Tensor:
         if self.regularisation is None:
@@ -172,7 +173,9 @@ class TotalVariation(Method):
         return solution.x
 
     def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
-        """Maximise the mean PSNR of the validation images over log λ; the training images are not used."""
+        """Maximise the mean PSNR of the validation images over log λ, unless λ is given; nothing is trained."""
+        if self.given is not None:
+            return Fit(chosen={"regularisation": self.given})
         truths, y = validation.batch(range(len(validation)))
 
         def reconstruct(regularisation: float) -> Tensor:
@@ -192,7 +195,7 @@ class TotalVariation(Method):
 
     @property
     def parameters(self) -> int:
-        return 1
+        return 1 if self.given is None else 0
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

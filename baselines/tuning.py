@@ -48,12 +48,12 @@ def tune(
             curve.append({"x": math.exp(log), "validation_psnr": value})
             bar.update()
             bar.set_postfix_str(f"{name} {math.exp(log):.2e}: {value:.2f} dB")
-            return -value if math.isfinite(value) else math.inf
+            return math.inf if math.isnan(value) else -value
 
         minimize_scalar(
             loss, bounds=(math.log(low), math.log(high)), method="bounded", options={"maxiter": budget, "xatol": 0.02}
         )
-    best = max(curve, key=lambda row: row["validation_psnr"])
+    best = max(curve, key=lambda row: -math.inf if math.isnan(row["validation_psnr"]) else row["validation_psnr"])
     place = (math.log(best["x"]) - math.log(low)) / (math.log(high) - math.log(low))
     warnings = []
     if not EDGE < place < 1 - EDGE:

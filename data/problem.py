@@ -18,7 +18,7 @@ from .datasets import Dataset, Sample
 class Problem(ABC):
     """One split of one task: images x, their measurements y = A x + noise, and the operator A.
 
-    ``fit`` receives the training and the validation problem and nothing else, so that no method can reach test data.
+    ``fit`` is handed the training and the validation problem and nothing else.
 
     Attributes:
         physics: the operator A that methods reconstruct with.
@@ -140,7 +140,8 @@ def store(path: Path, problems: dict[str, Problem], progress: Callable[[], objec
         for split, problem in problems.items():
             group = file.create_group(split)
             file.attrs["data_range"] = problem.data_range
-            group["ids"], group["patients"] = list(problem.ids), list(problem.patients)
+            for name, values in (("ids", problem.ids), ("patients", problem.patients)):
+                group.create_dataset(name, data=list(values), shape=(len(values),), dtype=h5py.string_dtype())
             domain, range_ = problem.physics.domain, problem.physics.range
             truths = group.create_dataset("truth", (len(problem), *domain), "float32")
             measurements = group.create_dataset("measurement", (len(problem), *range_), "float32")

@@ -24,9 +24,11 @@ from .geometry import FanBeam, Geometry
 
 WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hann", "hamming")
 
-# A gap between neighbouring views of more than this many times the median, and this part of the circle, is the end of
-# the scan and not a cell of the integral.
-END_OF_SCAN = (4.0, 0.1)
+# A gap between neighbouring views of more than this many times the median is the end of the scan and not a cell of the
+# integral. Parallel views, which no redundancy weight makes up for, stretch over a gap of up to a tenth of the half
+# circle all the same: views at random angles have such gaps, and a small missing wedge is better filled than left dark.
+END_OF_SCAN = 4.0
+FILLED = 0.1
 
 
 def filter_sinogram(y: Tensor, geometry: Geometry, window: str, cutoff: float) -> Tensor:
@@ -77,7 +79,8 @@ def view_weights(geometry: Geometry) -> np.ndarray:
     order = np.argsort(angles, kind="stable")
     gaps = np.diff(angles[order], append=angles[order[0]] + period)
     typical = np.median(gaps[gaps > 1e-9])
-    gaps = np.where(gaps > max(END_OF_SCAN[0] * typical, END_OF_SCAN[1] * period), typical, gaps)
+    filled = 0.0 if isinstance(geometry, FanBeam) else FILLED * period
+    gaps = np.where(gaps > max(END_OF_SCAN * typical, filled), typical, gaps)
     weights = np.empty_like(gaps)
     weights[order] = (gaps + np.roll(gaps, 1)) / 2
     return weights
@@ -126,14 +129,14 @@ def _redundancy(geometry: FanBeam, gamma: np.ndarray) -> np.ndarray:
     covered = float(view_weights(geometry).sum())
     if covered > 2 * math.pi * (1 - 1e-6):
         return np.full((angles.size, gamma.size), 0.5)
-    excess = (covered - math.pi) / 2  # the half-angle that this scan is a short scan of
-    if excess < geometry.half_angle:
-        return np.ones((angles.size, gamma.size))  # some rays have no opposite: nothing to share between them
+    excess = (covered - math.pi) / 2  # the half-angle that this scan is a short scan of; wider rays lack opposites
     first = angles[order[(int(np.argmax(gaps)) + 1) % angles.size]] - covered / angles.size / 2
     beta = np.remainder(angles - first, 2 * math.pi)[:, None]
     # Views turn anticlockwise: ray (β, γ) is met again, from the other side, at (β + π − 2γ, −γ).
-    rise = np.clip(beta / (2 * (excess + gamma)), 0, 1)
-    fall = np.clip((covered - beta) / (2 * (excess - gamma)), 0, 1)
+    # They share their weight over the widths 2 (excess ± γ); where that is negative, nothing is met again.
+    tiny = np.finfo(float).tiny
+    rise = np.clip(beta / np.maximum(2 * (excess + gamma), tiny), 0, 1)
+    fall = np.clip((covered - beta) / np.maximum(2 * (excess - gamma), tiny), 0, 1)
     return np.sin(math.pi / 2 * rise) ** 2 * np.sin(math.pi / 2 * fall) ** 2
 
 

@@ -84,10 +84,12 @@ class AstraProjector:
             volume = astra_volume(self.image_shape, self.pixel_size)
             name = "cuda" if self.kernel is None else astra_kernel(self.geometry, self.kernel)
             views = np.arange(len(self.geometry.angles))
+            handles = []
             for part in np.array_split(views, min(threads, len(views))):
                 handle = astra.create_projector(name, astra_projections(self.geometry, part.tolist()), volume)
                 weakref.finalize(self, astra.projector.delete, handle)
-                self._handles.append((part, handle))
+                handles.append((part, handle))
+            self._handles = handles
         return self._handles
 
     def __getstate__(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class MultiCoilSampling(LinearOperator):
         super().__init__(domain=(2, *mask.shape), range=tuple(coil_maps.shape))
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("coil_maps", coil_maps, persistent=False)
+        self.to(coil_maps.device)
 
     @property
     def support(self) -> Tensor:

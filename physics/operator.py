@@ -82,8 +82,8 @@ class LinearOperator(LinearPhysics):
         gamma: float | Tensor,
         *,
         start: Tensor | None = None,
-        tol: float = 1e-6,
-        max_iter: int = 100,
+        tol: float | None = None,
+        max_iter: int | None = None,
         **_: Any,
     ) -> Tensor:
         """argmin_x γ/2 ‖A x − y‖² + 1/2 ‖x − z‖², by conjugate gradients unless a subclass has a closed form.
@@ -93,8 +93,8 @@ class LinearOperator(LinearPhysics):
             y: ``[B, *range]``.
             gamma: γ > 0, a number or one for each image, ``[B, 1, 1, 1]``.
             start: first iterate; ``z`` when absent.
-            tol: relative residual at which an image stops.
-            max_iter: bound on the iterations.
+            tol: relative residual at which an image stops; 1e-6 when absent.
+            max_iter: bound on the iterations; 100 when absent.
             _: deepinv's solver options, which have no meaning here.
         """
         weight = per_image(gamma)
@@ -102,8 +102,8 @@ class LinearOperator(LinearPhysics):
             lambda x: weight * self.A_adjoint(self.A(x)) + x,
             weight * self.A_adjoint(y) + z,
             start=z if start is None else start,
-            tol=tol,
-            max_iter=max_iter,
+            tol=1e-6 if tol is None else tol,
+            max_iter=100 if max_iter is None else max_iter,
         )
 
     def check_image(self, x: Tensor) -> None:
@@ -138,6 +138,7 @@ class Normalised(LinearOperator):
             )
         super().__init__(operator.domain, operator.range)
         self.operator = operator
+        self.register_buffer("_device_holder", operator._device_holder, persistent=False)
         self.scale = operator.norm
         self._norm = 1.0
 

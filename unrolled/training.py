@@ -18,6 +18,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from ..baselines.method import Fit
+from ..data.metrics import psnr
 from ..data.problem import Problem
 from .contract import Network
 from .weights_io import read_tensors, write_tensors
@@ -51,7 +52,7 @@ class Training:
 
     steps: int = 2000
     batch: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     loss: Literal["mse", "normalised-l2"] = "mse"
     warmup: int = 100
     average: float = 0.995
@@ -129,10 +130,7 @@ def validation_psnr(network: Network, weights: dict[str, Tensor], problem: Probl
         for first in range(0, len(problem), batch):
             truth, y = problem.batch(range(first, min(first + batch, len(problem))))
             x = functional_call(network, weights, (y, problem.physics))
-            if x.shape[1] == 2:
-                x, truth = x.norm(dim=1), truth.norm(dim=1)
-            error = (x - truth).flatten(1).square().mean(1).double()
-            values.append(10 * torch.log10(problem.data_range**2 / error))
+            values.append(psnr(x, truth, problem.data_range))
     return float(torch.cat(values).mean())
 
 

@@ -164,6 +164,13 @@ def test_fit_finds_the_best_weight_and_save_keeps_it(tmp_path: Path) -> None:
     assert again.regularisation == method.regularisation
 
 
+def test_a_given_weight_is_not_tuned() -> None:
+    method = TotalVariation(0.3)
+    fit = method.fit(Noisy(1, 0.2), Noisy(1, 0.2))
+    assert method.regularisation == fit.chosen["regularisation"] == 0.3
+    assert (fit.budget, fit.curve, method.parameters) == ("none", [], 0)
+
+
 def test_an_optimum_at_the_end_of_the_search_is_a_warning() -> None:
     problem = Noisy(1, 0.0)  # without noise the best weight is the smallest
     with warnings.catch_warnings():

@@ -75,6 +75,11 @@ def test_stored_measurements_are_the_simulated_ones(tmp_path: Path) -> None:
         StoredProblem(tmp_path / "m.h5", "test", Identity((8, 9)))
 
 
+def test_an_empty_split_is_stored_as_one(tmp_path: Path) -> None:
+    store(tmp_path / "m.h5", {"validation": problem(())})
+    assert len(StoredProblem(tmp_path / "m.h5", "validation", Identity((8, 8)))) == 0
+
+
 def test_a_store_that_is_interrupted_leaves_nothing_whole(tmp_path: Path) -> None:
     class Broken(SimulatedProblem):
         def measurement(self, i: int, draw: int = 0) -> torch.Tensor:

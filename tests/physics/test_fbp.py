@@ -45,6 +45,8 @@ SCANS = {
     "fan": FanBeam(views(360, 0, 2 * math.pi), 120, 1.5, 120.0, 240.0),
     "fan, axis off centre": FanBeam(views(360, 0, 2 * math.pi), 140, 1.5, 120.0, 240.0, 5.5),
     "fan, short scan": FanBeam(views(240, 0.3, 0.3 + SHORT), 120, 1.5, 120.0, 240.0),
+    "fan, short scan, the detector wider than needed": FanBeam(views(240, 0.3, 0.2 + SHORT), 180, 1.5, 120.0, 240.0),
+    "fan, almost a full circle": FanBeam(views(340, 0, math.radians(340)), 120, 1.5, 120.0, 240.0),
     "fan, short scan through zero": FanBeam(views(240, 5.0, 5.0 + SHORT), 120, 1.5, 120.0, 240.0),
 }
 
