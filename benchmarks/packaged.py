@@ -43,7 +43,9 @@ def listing() -> list[tuple[str, dict[str, Any]]]:
 
 
 def package(run: Path) -> list[Path]:
-    """Copy the learned methods of a run into the package, each with a card, and return their folders.
+    """Copy the learned methods that a run trained into the package, each with a card, and return their folders.
+
+    Cells that loaded a fit hold none: what is packaged for them stays.
 
     Raises:
         ValueError: when nothing there was trained.
@@ -58,27 +60,48 @@ def package(run: Path) -> list[Path]:
         task = OpenTask(loaded, task_name)
         for method in loaded.suite.methods_of(task_name):
             for seed in method.seeds:
-                cells = sorted((run / "cells" / task_name).glob(f"{method.key}-{seed}-*"))
-                done = [c for c in cells if read_json(c / "status.json").get("state") == "done"]
-                if not done or read_json(done[-1] / "spec.json").get("group") != "learned":
+                cell = _trained(run / "cells" / task_name, method.key, seed)
+                if cell is None:
                     continue
-                target = packaged(loaded.suite.name, task_name, method.key, seed)
-                shutil.rmtree(target, ignore_errors=True)
-                shutil.copytree(done[-1] / "fitted", target)
                 card = {
                     "fitted_to": task.training_identity(method, seed),
-                    "fit": read_json(done[-1] / "fit.json"),
+                    "fit": read_json(cell / "fit.json"),
                     "git": environment.get("git"),
                     "versions": environment.get("versions"),
                     "cpu": environment.get("cpu"),
                     "gpu": environment.get("gpu"),
                     "threads": environment.get("threads"),
                 }
-                write_json(target / CARD, card)
+                target = packaged(loaded.suite.name, task_name, method.key, seed)
+                _replace(target, cell / "fitted", card)
                 written.append(target)
     if not written:
         raise ValueError(f"{run} has no learned method that is done; run the suite with --retrain first")
     return written
+
+
+def _trained(cells: Path, method: str, seed: int) -> Path | None:
+    """The cell of a method and seed that is done and holds the fit of a learned method."""
+    for cell in sorted(cells.iterdir()) if cells.is_dir() else ():
+        spec = read_json(cell / "spec.json")
+        if (spec.get("method"), spec.get("seed"), spec.get("group")) != (method, seed, "learned"):
+            continue
+        if read_json(cell / "status.json").get("state") == "done" and (cell / "fitted").is_dir():
+            return cell
+    return None
+
+
+def _replace(target: Path, fitted: Path, card: dict[str, Any]) -> None:
+    """Put a fit and its card in the place of what is packaged, once the copy is whole."""
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(fitted, partial)
+    write_json(partial / CARD, card)
+    for file in partial.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)  # whoever installs the package reads them
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
 
 
 if __name__ == "__main__":

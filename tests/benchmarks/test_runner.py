@@ -267,6 +267,22 @@ class TestPackagedWeights:
         run(suite, retrain=True)
         assert len(fits(suite)) == 4
 
+    def test_packaging_a_run_that_loaded_them_keeps_them(self, suite):
+        before = {path: path.read_bytes() for path in packaged.FOLDER.rglob("*") if path.is_file()}
+        run(suite)
+        with pytest.raises(ValueError, match="run the suite with --retrain first"):
+            packaged.package(suite.parent / "run")
+        assert {path: path.read_bytes() for path in packaged.FOLDER.rglob("*") if path.is_file()} == before
+
+    def test_packaged_files_are_readable_by_all(self, suite):
+        for fitted in (suite.parent / "trained").rglob("factor.json"):
+            fitted.chmod(0o600)
+        packaged.package(suite.parent / "trained")
+        files = [path for path in packaged.FOLDER.rglob("*") if path.is_file()]
+        assert {path.name for path in files} == {"factor.json", "card.json"}
+        assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+        assert not list(packaged.FOLDER.rglob("*.partial"))
+
     def test_a_folder_of_weights_can_be_named(self, suite):
         run(suite, "data.train=3", "methods.scale.weights=weights/small/denoising/scale-1", "methods.scale.seeds=[0]")
         assert fits(suite) == []
