@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         done: cells with results, those from before included.
-        failed: titles of cells that failed, and "report" where that could not be written.
+        failed: titles of the cells asked for that failed, and "report" where that could not be written.
         report: the page.
     """
 
@@ -62,7 +62,7 @@ def open_tasks(loaded: LoadedSuite) -> dict[str, OpenTask]:
         for i, method in enumerate(loaded.suite.methods):
             if method.weights is not None and not method.weights.is_dir():
                 raise loaded.lines.error(("methods", i, "weights"), f"there is no folder {method.weights}")
-        _ = task.physics, task.identity
+        _ = task.identity, task.description
         task.close()
         tasks[name] = task
     return tasks
@@ -130,7 +130,9 @@ def run_suite(
             if name in chosen_tasks
         }
         _run_cells(folder, to_run)
-        return _collect(folder, cells)
+        _describe(folder, opened, cells)
+        asked = [c for name in chosen_tasks for c in cells[name] if c.method.key in chosen_methods]
+        return _collect(folder, cells, asked)
 
 
 def _run_cells(folder: RunFolder, to_run: dict[str, list[Cell]]) -> None:
@@ -172,7 +174,18 @@ def _tell(cell: Cell, folder: Path) -> None:
     tqdm.write(f"{cell.title:<48} {line}", file=sys.stderr)
 
 
-def _collect(folder: RunFolder, cells: dict[str, list[Cell]]) -> Outcome:
+def _describe(folder: RunFolder, tasks: dict[str, OpenTask], cells: dict[str, list[Cell]]) -> None:
+    """Write down again what the report says in words: titles, labels, the reference; no number depends on them."""
+    for name, task in tasks.items():
+        if (folder.task(name) / "task.json").is_file():
+            write_json(folder.task(name) / "task.json", task.description)
+        for cell in cells[name]:
+            where = folder.cell(name, cell.name) / "spec.json"
+            if spec := read_json(where):
+                write_json(where, {**spec, "label": cell.method.heading})
+
+
+def _collect(folder: RunFolder, cells: dict[str, list[Cell]], asked: list[Cell]) -> Outcome:
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     done = 0
@@ -182,7 +195,7 @@ def _collect(folder: RunFolder, cells: dict[str, list[Cell]]) -> Outcome:
             if cell.is_done(where):
                 rows += cell.rows(where)
                 done += 1
-            elif read_json(where / "status.json").get("state") == "failed":
+            elif cell in asked and read_json(where / "status.json").get("state") == "failed":
                 failed.append(cell.title)
     write_csv(folder.path / "results.csv", RESULTS, rows)
     report: Path | None = None

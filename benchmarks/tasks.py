@@ -129,7 +129,7 @@ class OpenTask:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MEASUREMENTS).unlink(missing_ok=True)
         store(folder / MEASUREMENTS, {s: self.simulated(s) for s in ("validation", "test")}, progress)
-        write_json(folder / "task.json", self.describe())
+        write_json(folder / "task.json", self.description)
         logger.info("%s: measurements written", self.name)
 
     def _measured(self, folder: Path) -> bool:
@@ -142,7 +142,8 @@ class OpenTask:
             return False
         return all(ids[split] == tuple(s.id for s in self.dataset.splits[split]) for split in ids)
 
-    def describe(self) -> dict[str, Any]:
+    @cached_property
+    def description(self) -> dict[str, Any]:
         """``task.json``: what a reader of results must know, and the key."""
         dataset, spec, suite = self.dataset, self.spec, self.loaded.suite
         counts = ", ".join(f"{len(dataset.splits[split])} {split}" for split in SPLITS)

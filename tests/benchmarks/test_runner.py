@@ -218,6 +218,25 @@ def test_some_methods_and_tasks_only(suite):
         run(suite, methods=["dirct"])
 
 
+def test_words_of_the_suite_that_change_reach_the_report(suite):
+    run(suite)
+    folder = suite.parent / "run"
+    fitted = len(fits(suite))
+    run(suite, "reference=scale", "tasks.denoising.title=Noise", "methods.scale.label=Times", "tasks.*.labels=[new]")
+    assert len(fits(suite)) == fitted
+    task = json.loads((folder / "tasks" / "denoising" / "task.json").read_text())
+    assert (task["reference"], task["title"], task["dataset_labels"][-1]) == ("scale", "Noise", "new")
+    spec = json.loads((cell(folder, "inpainting", "scale-1") / "spec.json").read_text())
+    assert (spec["label"], spec["group"]) == ("Times", "learned")
+
+
+def test_an_old_failure_of_a_cell_that_was_not_asked_for_is_none_of_this_run(suite):
+    assert len(run(suite, "methods.scale.trouble=raises").failed) == 4
+    assert run(suite, "methods.scale.trouble=raises", methods=["direct"]).failed == ()
+    outcome = run(suite, "methods.scale.trouble=raises", methods=["scale"], tasks=["denoising"])
+    assert outcome.failed == ("denoising · Scaled seed 0", "denoising · Scaled seed 1")
+
+
 def test_a_second_run_on_the_folder_stops(suite):
     with RunFolder(suite.parent / "run").locked(), pytest.raises(SuiteError, match="is running here; wait for it"):
         run(suite)
