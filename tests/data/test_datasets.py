@@ -234,6 +234,16 @@ def test_fingerprint_sees_other_content_names_and_sizes(folder):
     assert len({first, second, now()}) == 3
 
 
+def test_fingerprint_sees_the_middle_of_a_large_file(tmp_path):
+    file = tmp_path / "large.npy"
+    content = bytearray(3 * 2**20)
+    file.write_bytes(content)
+    before = fingerprint(tmp_path, [file])
+    content[len(content) // 2] = 1
+    file.write_bytes(content)
+    assert fingerprint(tmp_path, [file]) != before
+
+
 def test_real_mri_follows_the_fixed_split(shared_data):
     root = shared_data / "mri" / "open_ms"
     lists = {"train": ["01", "03", "09"], "validation": ["12"], "test": ["19", "20"]}
