@@ -26,7 +26,11 @@ app = typer.Typer(
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A built-in name, or the path of a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the suite, such as data.test=8; may repeat."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value of the suite, such as tasks.NAME.noise.sigma=0.02; may repeat.",
+    ),
 ]
 
 

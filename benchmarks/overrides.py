@@ -21,7 +21,7 @@ def override(raw: dict[str, Any], lines: Lines, text: str) -> None:
     path, separator, value_text = text.partition("=")
     steps = path.strip().split(".")
     if not separator or not all(steps):
-        raise SuiteError(f"--set {text}: expected key.key=value, such as --set data.test=8")
+        raise SuiteError(f"--set {text}: expected key.key=value, such as --set tasks.NAME.noise.sigma=0.02")
     try:
         value = parse(value_text)
     except (yaml.YAMLError, ValueError) as error:

@@ -182,6 +182,8 @@ def explain(error: ValidationError, raw: Any, lines: Lines) -> SuiteError:
     """The first mistake, in the order of the file, as one line; says how many more there are."""
     found = []
     for details in error.errors():
+        if details["type"] == "too_short" and details["input"]:
+            continue  # items that are wrong themselves are reported below; to pydantic there are none left
         place = _place(raw, details["loc"])
         key: str | None = None
         context = details.get("ctx", {})
@@ -201,6 +203,8 @@ def explain(error: ValidationError, raw: Any, lines: Lines) -> SuiteError:
                 message, key = f"unknown kind {context['tag']!r}{did_you_mean(context['tag'], known)}", "kind"
             case "string_pattern_mismatch":
                 message = f"{given}a name of letters, digits and . _ + -"
+            case "too_short":
+                message = f"{given}at least one"
             case "model_type" | "model_attributes_type" | "dict_type":
                 message = f"{given}a mapping of keys to values"
             case kind if kind != "value_error":

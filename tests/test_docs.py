@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,3 +34,11 @@ def test_own_operator(tmp_path: Path) -> None:
     assert "Single-pixel camera" in (tmp_path / "runs" / "my_suite" / "report.html").read_text(encoding="utf-8")
     results = (tmp_path / "runs" / "my_suite" / "results.csv").read_text(encoding="utf-8").splitlines()
     assert len(results) == 1 + 2 * 4  # two methods, four test images
+
+
+def test_the_python_of_the_readme() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    x = names["x"]
+    assert (names["tv"] - x).norm() < 0.05 * (names["fbp"] - x).norm()

@@ -264,3 +264,14 @@ def test_built_in_suites_load(name):
 def test_the_schema_can_be_shown_to_editors():
     schema = suite_model().model_json_schema()
     assert {"data", "methods", "tasks"} <= set(schema["properties"])
+
+
+def test_a_mistake_in_the_only_method_is_named_itself(tmp_path):
+    file = tmp_path / "one.yaml"
+    rest = "data: {kind: phantoms, family: head, size: 64, test: 1}\ntasks: {a: {physics: {kind: identity}}}\n"
+    file.write_text(rest + "methods:\n  - {kind: tv, iterations: 3}\n")
+    with pytest.raises(SuiteError, match=r"one.yaml:4: methods\[0\]: unknown key 'iterations'"):
+        load_suite(file)
+    file.write_text(rest + "methods: []\n")
+    with pytest.raises(SuiteError, match=r"one.yaml:3: methods: is \[\], expected at least one"):
+        load_suite(file)
