@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Shape = tuple[int, int]
 Seed = Annotated[int, Field(ge=0)]
 
+DATA_CRIME = (
+    "data crime: k-space is simulated from magnitude images, without phase and coils, "
+    "by the transform that reconstructs them"
+)
+
 
 class CartesianMask(Spec):
     """Whole lines of k-space: ``uniform``, ``random``, or denser in the middle (``variable-density``)."""
@@ -99,10 +104,7 @@ class FourierSpec(PhysicsSpec):
         return FourierSampling(self.mask.build(shape))
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
-        return (
-            "data crime: k-space is simulated from magnitude images, without phase and coils, "
-            "by the transform that reconstructs them",
-        )
+        return (DATA_CRIME,)
 
     def inputs(self) -> str:
         return _hash(self.mask.path) if isinstance(self.mask, FileMask) else ""
@@ -117,6 +119,9 @@ class IdentitySpec(PhysicsSpec):
         from ..physics.pointwise import Identity
 
         return Identity(shape)
+
+    def labels(self, dataset: Dataset) -> tuple[str, ...]:
+        return ()  # there is nothing to invert
 
 
 class InpaintSpec(PhysicsSpec):
@@ -218,6 +223,9 @@ class DownsampleSpec(PhysicsSpec):
 
         low_pass = self.low_pass if isinstance(self.low_pass, str) else self.low_pass.build()
         return Downsample(shape, self.factor, low_pass)
+
+    def labels(self, dataset: Dataset) -> tuple[str, ...]:
+        return (*super().labels(dataset), *((DATA_CRIME,) if self.low_pass == "kspace" else ()))
 
 
 def _hash(path: Path) -> str:

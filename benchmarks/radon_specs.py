@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .spec import Count, PhysicsSpec, Positive, Spec, mistake
+from .spec import SAME_OPERATOR, Count, PhysicsSpec, Positive, Spec, mistake
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,6 +138,7 @@ class RadonSpec(PhysicsSpec):
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
         if dataset.oversampling > 1:
             return ()
-        if self.simulation_kernel in (None, self.kernel):
-            return ("inverse crime: measurements are simulated by the operator that reconstructs",)
+        kernel = self.kernel or ("linear" if self.geometry.kind == "parallel" else "line")  # Radon's own default
+        if self.simulation_kernel in (None, kernel):
+            return (SAME_OPERATOR,)
         return ("inverse crime: measurements are simulated on the grid that reconstructs",)

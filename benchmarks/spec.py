@@ -36,6 +36,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)]
 
+SAME_OPERATOR = "inverse crime: measurements are simulated by the operator that reconstructs"
+
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     path = path.expanduser()
@@ -106,8 +108,9 @@ class PhysicsSpec(Spec):
         return None
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
-        """What a reader must know about measurements simulated this way."""
-        return ()
+        """What a reader must know about measurements simulated this way; subclasses add to it."""
+        simulate = self.simulator(dataset.shape, dataset.pixel_size, dataset.oversampling)
+        return (SAME_OPERATOR,) if simulate is None else ()
 
     def inputs(self) -> str:
         """A fingerprint of what the operator depends on outside the spec, such as a file with a mask."""

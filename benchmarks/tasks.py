@@ -79,6 +79,11 @@ class OpenTask:
     def training_identity(self, method: MethodSpec, seed: int) -> dict[str, Any]:
         """What a fit depends on: packaged weights are used where they were fitted to the same."""
         data = self.loaded.suite.data[self.spec.data]
+        outside = {
+            "plugins": self.identity["plugins"],
+            "data_files": self.identity["data"]["files"],
+            "physics_files": self.identity["physics"]["files"],
+        }
         return {
             "seed": self.loaded.suite.seed,
             "task": self.name,
@@ -86,6 +91,7 @@ class OpenTask:
             "physics": self.spec.physics.model_dump(mode="json"),
             "noise": self.spec.noise.model_dump(mode="json"),
             "method": {**method.identity(), "seed": seed},
+            **{name: fingerprint for name, fingerprint in outside.items() if fingerprint},
         }
 
     @cached_property

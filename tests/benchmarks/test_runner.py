@@ -282,6 +282,12 @@ class TestPackagedWeights:
         run(suite, change)
         assert len(fits(suite)) == 4
 
+    def test_another_plugin_trains(self, suite):
+        plugin = suite.parent / "plugin.py"
+        plugin.write_text(plugin.read_text() + "\n# another version\n")
+        run(suite)
+        assert len(fits(suite)) == 4
+
     def test_they_can_be_trained_again(self, suite):
         run(suite, retrain=True)
         assert len(fits(suite)) == 4
