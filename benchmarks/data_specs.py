@@ -261,10 +261,9 @@ class ImagesSpec(DatasetSpec):
             if (base / (self.folder or "")).is_dir():
                 return (base / (self.folder or "")).resolve()
         offered = self.set in [entry.name for entry in catalogue()]
-        get = f"run `isocenter fetch {self.set}`" if offered else "they are not offered for download"
+        get = f"run `isocenter fetch {self.set}`, or" if offered else "they are not offered for download;"
         raise ValueError(
-            f"the images of {self.set} are not here: {get}, or set ISOCENTER_MIRROR to a folder "
-            f"that holds {self.folder}"
+            f"the images of {self.set} are not here: {get} set ISOCENTER_MIRROR to a folder that holds {self.folder}"
         )
 
     def inputs(self) -> str:

@@ -82,6 +82,8 @@ def choose(what: str, wanted: Sequence[str] | None, known: Collection[str]) -> s
     Raises:
         SuiteError: a name that does not exist.
     """
+    if wanted is not None and not wanted:
+        raise SuiteError(f"--{what} names none; known: {', '.join(known)}")
     for name in wanted or ():
         if name not in known:
             raise SuiteError(f"--{what} {name}: the suite has none of this name{did_you_mean(name, known)}")

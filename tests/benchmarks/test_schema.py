@@ -134,7 +134,7 @@ def test_a_set_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("ISOCENTER_DATA", str(tmp_path / "none"))
     for name, folder, advice in (
         ("open-ms", "mri/open_ms", "run `isocenter fetch open-ms`, or set ISOCENTER_MIRROR"),
-        ("tcga-lung", "ct/tcga_lung", "not offered for download, or set ISOCENTER_MIRROR"),
+        ("tcga-lung", "ct/tcga_lung", "not offered for download; set ISOCENTER_MIRROR"),
     ):
         spec = "{" + images + f", set: {name}, folder: {folder}" + "}"
         text = SUITE.replace("{kind: phantoms, family: head, size: 64, test: 4}", spec)
