@@ -48,6 +48,7 @@ class PoissonSpec(NoiseSpec):
     """Photon counts of line integrals: ``photons`` for a detector element with nothing in the beam."""
 
     kind: Literal["poisson"]
+    falls_on = "line integrals"
     photons: Positive
 
     def build(self) -> Noise:
@@ -60,6 +61,7 @@ class RicianSpec(NoiseSpec):
     """Magnitudes of complex images with Gaussian noise."""
 
     kind: Literal["rician"]
+    falls_on = "images"
     sigma: NonNegative
 
     def build(self) -> Noise:

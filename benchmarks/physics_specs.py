@@ -96,6 +96,7 @@ class FourierSpec(PhysicsSpec):
     """Sampled k-space of real images."""
 
     kind: Literal["fourier"]
+    measures = "k-space"
     mask: Annotated[CartesianMask | PoissonDiscMask | PseudoRadialMask | FileMask, Field(discriminator="kind")]
 
     def build(self, shape: Shape, pixel_size: float) -> LinearOperator:
@@ -114,6 +115,7 @@ class IdentitySpec(PhysicsSpec):
     """The image itself: denoising."""
 
     kind: Literal["identity"]
+    measures = "images"
 
     def build(self, shape: Shape, pixel_size: float) -> LinearOperator:
         from ..physics.pointwise import Identity
@@ -128,6 +130,7 @@ class InpaintSpec(PhysicsSpec):
     """Some of the pixels, drawn at random."""
 
     kind: Literal["inpaint"]
+    measures = "images"
     seen: Annotated[float, Field(gt=0, le=1)]
     seed: Seed = 0
 
@@ -198,6 +201,7 @@ class BlurSpec(PhysicsSpec):
     """Blur with a known point spread function; ``noise_to_signal`` regularises the direct (Wiener) inverse."""
 
     kind: Literal["blur"]
+    measures = "images"
     psf: PSF
     boundary: Literal["circular", "reflect", "valid"] = "circular"
     noise_to_signal: Positive = 1e-2
@@ -215,6 +219,7 @@ class DownsampleSpec(PhysicsSpec):
     """Fewer pixels: blurred by a psf and decimated, or ``low_pass: kspace``, the central frequencies alone."""
 
     kind: Literal["downsample"]
+    measures = "images"
     factor: Annotated[int, Field(ge=2)]
     low_pass: Literal["bicubic", "kspace"] | PSF = "bicubic"
 

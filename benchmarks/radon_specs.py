@@ -104,6 +104,7 @@ class RadonSpec(PhysicsSpec):
     """
 
     kind: Literal["radon"]
+    measures = "line integrals"
     geometry: Annotated[ParallelSpec | FanSpec, Field(discriminator="kind")]
     kernel: Kernel | None = None
     simulation_kernel: Kernel | None = None

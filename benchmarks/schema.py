@@ -35,6 +35,17 @@ class Task(Spec):
     labels: tuple[str, ...] = ()
     methods: tuple[Name, ...] | None = None
 
+    @model_validator(mode="after")
+    def _noise_fits(self) -> Task:
+        wanted, measured = self.noise.falls_on, self.physics.measures
+        if wanted is not None and measured not in (wanted, "anything"):
+            raise mistake(
+                f"{self.noise.kind} noise is a model of {wanted}, {self.physics.kind} measures {measured}",
+                "noise",
+                "kind",
+            )
+        return self
+
 
 class Suite(Spec):
     """A benchmark as plain data: every method on every task, once for each of its seeds.

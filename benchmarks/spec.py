@@ -18,7 +18,7 @@ import difflib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -88,9 +88,13 @@ class DatasetSpec(Spec):
 
 
 class PhysicsSpec(Spec):
-    """An operator, once the grid of the images is known."""
+    """An operator, once the grid of the images is known.
+
+    ``measures`` says what its measurements are, since not every noise makes sense on everything.
+    """
 
     kind: str
+    measures: ClassVar[Literal["line integrals", "k-space", "images", "anything"]] = "anything"
 
     @abstractmethod
     def build(self, shape: tuple[int, int], pixel_size: float) -> LinearOperator:
@@ -118,9 +122,10 @@ class PhysicsSpec(Spec):
 
 
 class NoiseSpec(Spec):
-    """Noise on measurements."""
+    """Noise on measurements; ``falls_on`` is what its model is of, None where it fits everything."""
 
     kind: str
+    falls_on: ClassVar[str | None] = None
 
     @abstractmethod
     def build(self) -> Noise:

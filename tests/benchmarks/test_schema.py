@@ -172,7 +172,7 @@ def test_plugins_bring_their_own_kinds(suite):
         ("methods.tv.budget=9", ("methods", 1, "budget"), 9),
         ("methods.1.tol=1e-5", ("methods", 1, "tol"), 1e-5),
         ("tasks.mri.noise.kind=none", ("tasks", "mri", "noise", "kind"), "none"),
-        ("tasks.ct.physics={kind: identity}", ("tasks", "ct", "physics"), {"kind": "identity"}),
+        ("tasks.ct.noise={kind: none}", ("tasks", "ct", "noise"), {"kind": "none"}),
     ],
 )
 def test_set_changes_one_value(tmp_path, text, place, value):
@@ -274,4 +274,19 @@ def test_a_mistake_in_the_only_method_is_named_itself(tmp_path):
         load_suite(file)
     file.write_text(rest + "methods: []\n")
     with pytest.raises(SuiteError, match=r"one.yaml:3: methods: is \[\], expected at least one"):
+        load_suite(file)
+
+
+@pytest.mark.parametrize(
+    ("physics", "noise"),
+    [("{kind: identity}", "{kind: poisson, photons: 1e4}"), ("{kind: fourier, mask: M}", "{kind: rician, sigma: 0.1}")],
+)
+def test_noise_that_makes_no_sense_on_a_measurement_is_refused(tmp_path, physics, noise):
+    physics = physics.replace("M", "{kind: uniform, acceleration: 2, calibration_lines: 4}")
+    file = tmp_path / "noise.yaml"
+    file.write_text(
+        "data: {kind: phantoms, family: head, size: 64, test: 1}\nmethods: [{kind: direct}]\n"
+        f"tasks:\n  a:\n    physics: {physics}\n    noise: {noise}\n"
+    )
+    with pytest.raises(SuiteError, match=r"noise.yaml:6: tasks.a.noise.kind: .* noise is a model of"):
         load_suite(file)
