@@ -78,9 +78,12 @@ class ViewMatrix(torch.nn.Module):
         return max(1, COLUMNS // len(self.symmetry.elements))
 
     def _project(self, x: Tensor) -> Tensor:
-        batch = x.shape[0]
-        turned = torch.stack([apply_element(x, element) for element in self.symmetry.elements])
-        lines = self.matrix(turned.flatten(2).flatten(0, 1).flatten(1).T.contiguous()).reshape(-1, batch)
+        batch, elements = x.shape[0], self.symmetry.elements
+        pixels = x[:, 0].permute(1, 2, 0).contiguous()
+        turned = x.new_empty(*self.image_shape, len(elements), batch)
+        for e, element in enumerate(elements):
+            turned[:, :, e] = apply_element(pixels, element)
+        lines = self.matrix(turned.flatten(0, 1).flatten(1)).reshape(-1, batch)
         return lines.index_select(0, self.rows).T.reshape(batch, 1, -1, self.detectors)
 
     def _back_project(self, y: Tensor) -> Tensor:
@@ -88,9 +91,8 @@ class ViewMatrix(torch.nn.Module):
         lines = y.new_zeros(self.matrix.shape[0] * len(elements), batch)
         # index_add_ is right always; views that measure the same lines are rare and index_copy_ is faster.
         (lines.index_copy_ if self._distinct else lines.index_add_)(0, self.rows, y.flatten(1).T)
-        turned = self.transpose(lines.reshape(self.matrix.shape[0], -1)).T
-        images = turned.reshape(len(elements), batch, 1, *self.image_shape)
-        total = apply_inverse(images[0], elements[0])
-        for image, element in zip(images[1:], elements[1:], strict=True):
-            total = total + apply_inverse(image, element)
-        return total.contiguous()
+        turned = self.transpose(lines.reshape(self.matrix.shape[0], -1)).view(*self.image_shape, len(elements), batch)
+        image = apply_inverse(turned[:, :, 0], elements[0])
+        for e, element in enumerate(elements[1:], start=1):
+            image = image + apply_inverse(turned[:, :, e], element)
+        return image.permute(2, 0, 1)[:, None].contiguous()

@@ -58,17 +58,17 @@ class ViewSymmetry:
 
 
 def apply_element(x: Tensor, element: Element) -> Tensor:
-    """g x for images ``[…, H, W]``."""
+    """g x for images ``[H, W, …]``, pixels first."""
     turns, mirrored = element
-    x = torch.rot90(x, -turns, dims=(-2, -1))
-    return x.flip(-1) if mirrored else x
+    x = torch.rot90(x, -turns, dims=(0, 1))
+    return x.flip(1) if mirrored else x
 
 
 def apply_inverse(x: Tensor, element: Element) -> Tensor:
     """g⁻¹ x, which is also gᵀ x."""
     turns, mirrored = element
-    x = x.flip(-1) if mirrored else x
-    return torch.rot90(x, turns, dims=(-2, -1))
+    x = x.flip(1) if mirrored else x
+    return torch.rot90(x, turns, dims=(0, 1))
 
 
 def find_symmetry(geometry: Geometry, image_shape: tuple[int, int]) -> ViewSymmetry:
