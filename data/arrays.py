@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from .volume import DEFLATE_RATIO, Metadata, Refused, Volume, check_numbers, choose, product, stack_shape
+from .volume import DEFLATE_RATIO, KeptSlices, Metadata, Refused, Volume, check_numbers, choose, product, stack_shape
 
 LARGEST_MEMBER = 1 << 31
 BART_AXES = 16
@@ -80,24 +80,13 @@ def read_npz(path: str, key: str | None) -> Volume:
         raise Refused(f"{name}: {refused[name]}")
     name = choose({name: shape for name, (shape, _) in headers.items()}, key)
     shape, dtype = headers[name]
-    return Volume(stack_shape(shape), Metadata(path), NpzSlices(path, name), dtype)
+    return Volume(stack_shape(shape), Metadata(path), KeptSlices(_load_npz, path, name), dtype)
 
 
-class NpzSlices:
-    """Loads slices of one array, which a zip gives only whole; it is kept in this process."""
-
-    def __init__(self, path: str, name: str) -> None:
-        self.path, self.name = path, name
-        self._values: np.ndarray | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_values": None}
-
-    def __call__(self, index: int) -> np.ndarray:
-        if self._values is None:
-            with np.load(self.path, allow_pickle=False) as archive:
-                self._values = archive[self.name]
-        return self._values if self._values.ndim == 2 and index == 0 else self._values[index]
+def _load_npz(path: str, name: str) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as archive:
+        values = archive[name]
+    return values[None] if values.ndim == 2 else values
 
 
 def read_cfl(path: str) -> Volume:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import h5py
 import numpy as np
 
 from .hdf5 import check_dataset, number_type, numeric_datasets, plain
 from .mat5 import list_arrays, load_array
-from .volume import Metadata, Volume, choose
+from .volume import KeptSlices, Metadata, Volume, choose
 
 NOT_IMAGES = {b"char", b"cell", b"struct", b"function_handle", b"canonical empty"}
 
@@ -30,28 +29,13 @@ def stacked(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def read_mat(path: str, key: str | None) -> Volume:
     """The variable ``key`` of a version 5 file, a struct's field as ``struct/field``; without it the only array."""
-    load = MatSlices(path, choose(list_arrays(path), key))
+    load = KeptSlices(_load, path, choose(list_arrays(path), key))
     values = load.stack()
     return Volume(values.shape, Metadata(path), load, values.dtype)
 
 
-class MatSlices:
-    """Loads slices of a version 5 variable, which can only be read whole; it is kept in this process."""
-
-    def __init__(self, path: str, name: str) -> None:
-        self.path, self.name = path, name
-        self._values: np.ndarray | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_values": None}
-
-    def __call__(self, index: int) -> np.ndarray:
-        return self.stack()[index]
-
-    def stack(self) -> np.ndarray:
-        if self._values is None:
-            self._values = stack(load_array(self.path, self.name))
-        return self._values
+def _load(path: str, name: str) -> np.ndarray:
+    return stack(load_array(path, name))
 
 
 def read_mat73(path: str, key: str | None) -> Volume:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
+from typing import Any
 
 import numpy as np
 
@@ -186,3 +187,22 @@ def choose(arrays: Mapping[str, tuple[int, ...]], key: str | None) -> str:
 def stack_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Slices first: a single image becomes a stack of one."""
     return (1, *shape) if len(shape) == 2 else shape
+
+
+class KeptSlices:
+    """Slices of an array that its format gives only whole: read once by ``load(path, name)``, kept in this process."""
+
+    def __init__(self, load: Callable[[str, str], np.ndarray], path: str, name: str) -> None:
+        self.load, self.path, self.name = load, path, name
+        self._values: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_values": None}
+
+    def __call__(self, index: int) -> np.ndarray:
+        return self.stack()[index]
+
+    def stack(self) -> np.ndarray:
+        if self._values is None:
+            self._values = self.load(self.path, self.name)
+        return self._values
