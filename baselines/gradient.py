@@ -25,16 +25,16 @@ def gradient_adjoint(p: Tensor) -> Tensor:
 
 def total_variation(x: Tensor) -> Tensor:
     """Σ |∇x|, isotropic, the channels of a complex image joined: one value for each image of ``[B, C, H, W]``."""
-    return _length(gradient(x)).sum((-2, -1))
+    return joint_length(gradient(x)).sum((-2, -1))
 
 
 def project_to_ball(p: Tensor, radius: float | Tensor) -> Tensor:
     """Each pixel's vector of differences (directions and channels) onto the ball ‖p‖ ≤ radius; 0 for radius 0."""
-    length = _length(p)[:, None, None]
+    length = joint_length(p)[:, None, None]
     return p * torch.clamp(radius / length.clamp_min(torch.finfo(p.dtype).tiny), max=1.0)
 
 
-def _length(p: Tensor) -> Tensor:
+def joint_length(p: Tensor) -> Tensor:
     """Euclidean length over directions and channels, ``[B, H, W]``."""
     # torch.linalg.vector_norm over these two dimensions is a hundred times slower on the CPU.
     return sum(part.square() for part in p.flatten(1, 2).unbind(1)).sqrt()  # type: ignore[union-attr]

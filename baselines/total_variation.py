@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..data.problem import Problem
 from ..physics import LinearOperator, Normalised
 from ..physics.conjugate_gradient import conjugate_gradient
 from ..physics.periodic import filter_image, gradient_power
 from .circulant import normal_spectrum
 from .gradient import gradient, gradient_adjoint, project_to_ball, total_variation
-from .method import ConvergenceWarning, Fit, Method
+from .method import ConvergenceWarning
 from .steps import ADMMState, admm_step, like
-from .tuning import load_chosen, save_chosen, tune
+from .tuned import Estimate, Parameter, TunedMethod, Tuning
 
 CHECK_EVERY = 5  # iterations between two looks at gap and residuals
 ADAPT_UNTIL = 60  # iterations after which ρ stays, which keeps the method convergent
 RELAXATION = 1.8
-SEARCH = (1e-6, 1.0)  # range of λ, as a fraction of the data range
 TUNING_SLACK, TUNING_ITERATIONS = 3.0, 100  # while tuning: PSNR settles long before the gap closes
 
 
@@ -138,64 +135,45 @@ class TotalVariationSolver:
         return ADMMState(x, z, torch.zeros_like(z)), rho.clamp(1e-6, 1e6).reshape(-1, 1, 1, 1)
 
 
-class TotalVariation(Method):
+class TotalVariation(TunedMethod):
     """Isotropic total variation, its weight λ tuned on the validation images.
 
     Args:
         regularisation: λ for A / ‖A‖ and images in their own units; None tunes it in :meth:`fit`.
         tol: certified gap (see :meth:`TotalVariationSolver.iterate`) at which an image is done.
         max_iter: bound on the iterations; an image that meets it is reported by a :class:`ConvergenceWarning`.
-        budget: how many values of λ :meth:`fit` tries.
+        tuning: how λ is chosen.
     """
 
-    group: ClassVar[Literal["direct", "classical", "learned"]] = "classical"
+    searched = (Parameter("regularisation", 1e-6, 1.0, intensity=True),)
 
     def __init__(
-        self, regularisation: float | None = None, tol: float = 1e-2, max_iter: int = 500, budget: int = 12
+        self,
+        regularisation: float | None = None,
+        tol: float = 1e-2,
+        max_iter: int = 500,
+        tuning: Tuning | None = None,
     ) -> None:
-        if regularisation is not None and not regularisation >= 0:
-            raise ValueError(f"TotalVariation: regularisation is {regularisation}, expected a number ≥ 0")
-        self.given = self.regularisation = regularisation
-        self.tol, self.max_iter, self.budget = tol, max_iter, budget
+        super().__init__({"regularisation": regularisation}, tuning)
+        self.tol, self.max_iter = tol, max_iter
 
-    def reconstruct(self, y: Tensor, physics: LinearOperator) -> Tensor:
-        if self.regularisation is None:
-            raise ValueError("TotalVariation: no regularisation; give one, or call fit with validation images")
-        solution = TotalVariationSolver(physics, y, self.regularisation).solve(self.tol, self.max_iter)
+    def estimate(
+        self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
+    ) -> Estimate:
+        solver = TotalVariationSolver(physics, y, values["regularisation"])
+        if rough:
+            solution = solver.solve(TUNING_SLACK * self.tol, min(self.max_iter, TUNING_ITERATIONS), start)
+            return Estimate(solution.x, solution.progress)
+        solution = solver.solve(self.tol, self.max_iter, start)
         worst = float(solution.gap.max())
         if not worst <= self.tol:
             warnings.warn(
                 f"total variation stopped after {solution.iterations} iterations within {worst:.1%} of the optimum, "
                 f"tolerance {self.tol:.1%}; raise max_iter",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return solution.x
-
-    def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
-        """Maximise the mean PSNR of the validation images over log λ, unless λ is given; nothing is trained."""
-        if self.given is not None:
-            return Fit(chosen={"regularisation": self.given})
-        truths, y = validation.batch(range(len(validation)))
-
-        def reconstruct(regularisation: float) -> Tensor:
-            solver = TotalVariationSolver(validation.physics, y, regularisation)
-            return solver.solve(TUNING_SLACK * self.tol, min(self.max_iter, TUNING_ITERATIONS)).x
-
-        low, high = (bound * validation.data_range for bound in SEARCH)
-        fit = tune("regularisation", reconstruct, truths, validation.data_range, low, high, self.budget)
-        self.regularisation = fit.chosen["regularisation"]
-        return fit
-
-    def save(self, folder: Path) -> None:
-        save_chosen(folder, {"regularisation": self.regularisation})
-
-    def load(self, folder: Path) -> None:
-        self.regularisation = load_chosen(folder, "regularisation")
-
-    @property
-    def parameters(self) -> int:
-        return 1 if self.given is None else 0
+        return Estimate(solution.x, solution.progress)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
 def list_() -> None:
     """Show suites, the kinds that a suite may name, packaged weights, and data that can be fetched."""
     from ..data.fetch import catalogue
-    from . import data_specs, method_specs, noise_specs, packaged, physics_specs
+    from . import classical_specs, data_specs, learned_specs, noise_specs, packaged, physics_specs
     from .schema import built_in_suites, load_suite
 
     typer.echo("Suites")
@@ -121,7 +121,8 @@ def list_() -> None:
         ("Data", data_specs),
         ("Physics", physics_specs),
         ("Noise", noise_specs),
-        ("Methods", method_specs),
+        ("Direct and classical methods", classical_specs),
+        ("Learned methods", learned_specs),
     ):
         typer.echo(f"\n{title}")
         for spec in module.SPECS:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, create_model, model_validator
 
-from . import data_specs, method_specs, noise_specs, physics_specs
+from . import classical_specs, data_specs, learned_specs, noise_specs, physics_specs
 from .noise_specs import NoNoiseSpec
 from .overrides import override
 from .plugins import Plugins, load_plugins
@@ -170,7 +170,7 @@ def suite_model(plugin_specs: Sequence[type[Spec]] = ()) -> type[Suite]:
             (DatasetSpec, data_specs.SPECS),
             (PhysicsSpec, physics_specs.SPECS),
             (NoiseSpec, noise_specs.SPECS),
-            (MethodSpec, method_specs.SPECS),
+            (MethodSpec, (*classical_specs.SPECS, *learned_specs.SPECS)),
         )
     }
 

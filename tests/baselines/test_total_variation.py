@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from isocenter.baselines import ConvergenceWarning, TotalVariation, TotalVariationSolver
+from isocenter.baselines import ConvergenceWarning, TotalVariation, TotalVariationSolver, Tuning
 from isocenter.baselines.gradient import gradient, gradient_adjoint, project_to_ball, total_variation
 from isocenter.data.problem import Problem
 from isocenter.physics import (
@@ -161,13 +161,13 @@ def test_fit_finds_the_best_weight_and_save_keeps_it(tmp_path: Path) -> None:
     method.save(tmp_path)
     again = TotalVariation()
     again.load(tmp_path)
-    assert again.regularisation == method.regularisation
+    assert again.values == method.values
 
 
 def test_a_given_weight_is_not_tuned() -> None:
     method = TotalVariation(0.3)
     fit = method.fit(Noisy(1, 0.2), Noisy(1, 0.2))
-    assert method.regularisation == fit.chosen["regularisation"] == 0.3
+    assert method.values == fit.chosen == {"regularisation": 0.3}
     assert (fit.budget, fit.curve, method.parameters) == ("none", [], 0)
 
 
@@ -175,7 +175,7 @@ def test_an_optimum_at_the_end_of_the_search_is_a_warning() -> None:
     problem = Noisy(1, 0.0)  # without noise the best weight is the smallest
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fit = TotalVariation(budget=20).fit(problem, problem)
+        fit = TotalVariation(tuning=Tuning(20)).fit(problem, problem)
     assert any("end" in warning for warning in fit.warnings)
 
 

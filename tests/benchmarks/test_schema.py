@@ -22,7 +22,7 @@ data:
     size: 64
 methods:
   - kind: direct
-  - {kind: tv, budget: 5}
+  - {kind: tv, max_iter: 5}
 tasks:
   ct:
     data: torso
@@ -39,7 +39,7 @@ reference: tv
 """
 
 MISTAKES = [
-    ("budget", "bugdet", "s.yaml:10: methods[1]: unknown key 'bugdet', did you mean 'budget'?"),
+    ("max_iter", "max_itr", "s.yaml:10: methods[1]: unknown key 'max_itr', did you mean 'max_iter'?"),
     ("kind: tv", "kind: tvv", "s.yaml:10: methods[1]: unknown kind 'tvv', did you mean 'tv'?"),
     ("    size: 64\n", "    sise: 64\n", "s.yaml:7: data.torso: unknown key 'sise', did you mean 'size'?"),
     ("photons: 1e5", "photons: many", "s.yaml:17: tasks.ct.noise.photons: is 'many', expected a valid number"),
@@ -106,7 +106,7 @@ def test_mistakes_end_in_one_line(tmp_path, old, new, message):
         ("acceleration: 4", "acceleration: 40", "s.yaml:20: tasks.mri.physics: cartesian_variable_density"),
         ("views: 30", "views: 30, offset: 1e9, detectors: 0", "geometry.detectors: is 0"),
         ("test: 4}", "test: 4, validation: 0}", "s.yaml:3: data.head: there are no validation images, which tv"),
-        ("{kind: tv, budget: 5}", "{kind: tv, weights: nowhere}", "s.yaml:10: methods[1].weights: there is no folder"),
+        ("tv, max_iter: 5}", "tv, weights: nowhere}", "s.yaml:10: methods[1].weights: there is no folder"),
         (
             "{kind: phantoms, family: head, size: 64, test: 4}",
             "{kind: images, root: nowhere, split: {kind: hash}, intensity: {kind: scaled}, size: 64, pixel_size: 1}",
@@ -169,7 +169,7 @@ def test_plugins_bring_their_own_kinds(suite):
     [
         ("data.head.test=7", ("data", "head", "test"), 7),
         ("data.*.train=3", ("data", "torso", "train"), 3),
-        ("methods.tv.budget=9", ("methods", 1, "budget"), 9),
+        ("methods.tv.max_iter=9", ("methods", 1, "max_iter"), 9),
         ("methods.1.tol=1e-5", ("methods", 1, "tol"), 1e-5),
         ("tasks.mri.noise.kind=none", ("tasks", "mri", "noise", "kind"), "none"),
         ("tasks.ct.noise={kind: none}", ("tasks", "ct", "noise"), {"kind": "none"}),
@@ -186,7 +186,7 @@ def test_set_changes_one_value(tmp_path, text, place, value):
     ("text", "message"),
     [
         ("data.head.tset=7", "--set data.head.tset=7: data.head: unknown key 'tset', did you mean 'test'?"),
-        ("methods.tvv.budget=9", "methods has no entry 'tvv', did you mean 'tv'?"),
+        ("methods.tvv.max_iter=9", "methods has no entry 'tvv', did you mean 'tv'?"),
         ("name", "expected key.key=value"),
         ("name.x=1", "name is a single value"),
         ("seed=[", "the value is not YAML"),

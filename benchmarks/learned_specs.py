@@ -1,4 +1,4 @@
-"""Methods in YAML."""
+"""Learned methods in YAML."""
 
 from __future__ import annotations
 
@@ -8,42 +8,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .spec import Count, MethodSpec, NonNegative, Positive, Spec
+from .spec import Count, MethodSpec, Positive, Spec
 
 if TYPE_CHECKING:
     from ..baselines.method import Method
     from ..unrolled.contract import Network
-
-
-class DirectSpec(MethodSpec):
-    """The operator's own direct reconstruction."""
-
-    kind: Literal["direct"]
-    title: ClassVar[str] = "Direct"
-
-    def build(self, seed: int) -> Method:
-        from ..baselines.direct import Direct
-
-        return Direct()
-
-
-class TotalVariationSpec(MethodSpec):
-    """Total variation; ``regularisation`` is tuned on the validation images where it is not given."""
-
-    kind: Literal["tv"]
-    regularisation: NonNegative | None = None
-    tol: Positive = 1e-2
-    max_iter: Count = 500
-    budget: Count = 12
-    title: ClassVar[str] = "TV"
-
-    def build(self, seed: int) -> Method:
-        from ..baselines.total_variation import TotalVariation
-
-        return TotalVariation(self.regularisation, self.tol, self.max_iter, self.budget)
-
-    def needs(self) -> tuple[str, ...]:
-        return ("validation",) if self.regularisation is None else ()
 
 
 class TrainingSpec(Spec):
@@ -108,4 +77,4 @@ class ADMMNetSpec(LearnedSpec):
         return lambda: ADMMNet(self.stages, self.kernel, self.knots, self.cg_iterations)
 
 
-SPECS: tuple[type[MethodSpec], ...] = (DirectSpec, TotalVariationSpec, UNetSpec, ADMMNetSpec)
+SPECS: tuple[type[MethodSpec], ...] = (UNetSpec, ADMMNetSpec)
