@@ -72,7 +72,7 @@ class ADMMNet(Network):
         z = cast(_Stage, self.stages[0]).analysis(x)
         state = ADMMState(x, z, torch.zeros_like(z))
         for stage in self.stages:
-            state = stage(state, problem)
+            state = self.run(stage, state, problem)
         return self.last(state.z - state.u, state.x, problem)
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..physics import LinearOperator
+
+State = TypeVar("State")
 
 
 class Network(nn.Module, ABC):
@@ -18,10 +23,19 @@ class Network(nn.Module, ABC):
 
     Attributes:
         settings: what was given to make the network, plain data; weights fit networks of the same settings only.
+        checkpointing: whether training keeps only what goes from stage to stage and computes the insides of a stage
+            again on the way back: memory for one stage instead of all, for a third more time.
     """
 
     settings: dict[str, Any]
+    checkpointing: bool = False
 
     @abstractmethod
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
+
+    def run(self, stage: Callable[..., State], *arguments: Any) -> State:
+        """``stage(*arguments)``, one iteration of the loop over stages."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(stage, *arguments, use_reentrant=False)  # type: ignore[no-any-return]
+        return stage(*arguments)
