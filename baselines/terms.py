@@ -27,7 +27,7 @@ class Term(ABC):
 
     @abstractmethod
     def value(self, c: Tensor) -> Tensor:
-        """g(c) of each image, ``[B]``; zero for an indicator function, whose :meth:`violation` says how far off c is."""
+        """g(c) of each image, ``[B]``; an indicator function is zero, and :meth:`violation` says how far off c is."""
 
     @abstractmethod
     def prox(self, c: Tensor, step: Tensor) -> Tensor:

@@ -37,5 +37,5 @@ class Network(nn.Module, ABC):
     def run(self, stage: Callable[..., State], *arguments: Any) -> State:
         """``stage(*arguments)``, one iteration of the loop over stages."""
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(stage, *arguments, use_reentrant=False)  # type: ignore[no-any-return]
+            return checkpoint(stage, *arguments, use_reentrant=False)
         return stage(*arguments)
