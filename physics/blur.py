@@ -105,6 +105,12 @@ class Blur(LinearOperator):
             x = _fold(x, self.rows, -2, top, self.domain[1])
         return x
 
+    def normal(self, x: Tensor) -> Tensor:
+        if self.boundary != "circular":
+            return super().normal(x)
+        self.check_image(x)
+        return torch.fft.irfft2(torch.fft.rfft2(x) * self.power[:, : x.shape[-1] // 2 + 1].to(x.dtype), s=x.shape[-2:])
+
     def direct(self, y: Tensor) -> Tensor:
         """Wiener filter H̄ / (|H|² + ν |D|²), with ν ``noise_to_signal`` and D the gradient, for the spectrum of images
         falls as 1 / |k|²; the mean is kept. Images that do not repeat are mirrored, and continued where not measured.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .operator import LinearOperator
+from .periodic import filter_image
 from .shapes import binary_mask, per_image
 
 _IMAGE = (-2, -1)
@@ -97,6 +98,11 @@ class FourierSampling(LinearOperator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         self.check_measurement(y)
         return self._image(y * self.mask)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """F⁻¹ (spectrum · F x), without the shifts, and by the half spectrum where images are real."""
+        self.check_image(x)
+        return filter_image(x, self.fourier_normal)
 
     def direct(self, y: Tensor) -> Tensor:
         """The zero-filled image; for real images the real part."""

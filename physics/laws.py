@@ -43,8 +43,8 @@ def check_linear_operator(
 
     Linearity A(ax + by) = aAx + bAy and the same of Aᵀ; the dot-test ⟨Ax, y⟩ = ⟨x, Aᵀy⟩, relative to ‖Ax‖‖y‖;
     adjoint of the adjoint, which is A, taken by automatic differentiation; the gradients of A and Aᵀ, which are
-    Aᵀ and A; independence of the images of a batch; dtype and device of results; the declared shapes; the norm,
-    the support and the spectrum of AᵀA, where the operator states them.
+    Aᵀ and A; independence of the images of a batch; dtype and device of results; the declared shapes; the normal
+    operator AᵀA; the norm, the support and the spectrum of AᵀA, where the operator states them.
 
     Returns:
         the measured laws, to print.
@@ -105,6 +105,7 @@ def _measure(operator: LinearOperator, dtype: torch.dtype, seed: int) -> list[La
         law("gradient of A", grad_x, Aty),
         law("batch independence of A", operator.A(x[1:2]), Ax[1:2]),
         law("batch independence of Aᵀ", operator.A_adjoint(y[1:2]), Aty[1:2]),
+        law("normal is AᵀA", operator.normal(x), operator.A_adjoint(Ax)),
     ]
     if operator.support is not None:
         outside = ~operator.support.bool()

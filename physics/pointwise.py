@@ -38,6 +38,9 @@ class Identity(LinearOperator):
         self.check_measurement(y)
         return y.clone()
 
+    def normal(self, x: Tensor) -> Tensor:
+        return self.A(x)
+
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         """(γ y + z) / (1 + γ)."""
         return (gamma * y + z) / (1 + gamma)
@@ -73,6 +76,9 @@ class Inpaint(LinearOperator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         self.check_measurement(y)
         return y * self.mask
+
+    def normal(self, x: Tensor) -> Tensor:
+        return self.A(x)
 
     def direct(self, y: Tensor) -> Tensor:
         """Seen pixels as measured, holes filled by the membrane through their edges, Δx = 0."""

@@ -242,3 +242,22 @@ def test_deepinv_solves_with_them() -> None:
     )
     expected = operator.prox_l2(torch.zeros_like(y), y, 10.0)
     torch.testing.assert_close(solver(y, operator), expected, rtol=1e-3, atol=1e-3)
+
+
+class WrongNormal(Dense):
+    def normal(self, x):
+        return 1.001 * super().normal(x)
+
+
+def test_a_stated_normal_operator_must_be_one() -> None:
+    with pytest.raises(BrokenLawError, match=r"normal is AᵀA .* BROKEN"):
+        check_linear_operator(WrongNormal(matrix()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_normal_operator_of_a_normalised_one_is_divided_by_the_norm_squared(dtype) -> None:
+    operator = Normalised(Dense(matrix()))
+    x = torch.randn(2, 1, 2, 3, dtype=dtype)
+    expected = operator.operator.normal(x) / operator.operator.norm**2
+    torch.testing.assert_close(operator.normal(x), expected)
+    torch.testing.assert_close(operator.A_adjoint_A(x), operator.A_adjoint(operator.A(x)))
