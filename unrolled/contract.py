@@ -25,14 +25,25 @@ class Network(nn.Module, ABC):
         settings: what was given to make the network, plain data; weights fit networks of the same settings only.
         checkpointing: whether training keeps only what goes from stage to stage and computes the insides of a stage
             again on the way back: memory for one stage instead of all, for a third more time.
+        shown: where :meth:`show` puts images while training judges them too (deep supervision), None otherwise.
     """
 
     settings: dict[str, Any]
     checkpointing: bool = False
+    shown: list[Tensor] | None = None
 
     @abstractmethod
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
+
+    def penalty(self) -> Tensor | None:
+        """What training adds to the loss of the last :meth:`forward`, a mean over its images; None for nothing."""
+        return None
+
+    def show(self, x: Tensor) -> None:
+        """Let training see the image ``[B, *domain]`` that a stage ended with; to be called outside of :meth:`run`."""
+        if self.shown is not None:
+            self.shown.append(x)
 
     def run(self, stage: Callable[..., State], *arguments: Any) -> State:
         """``stage(*arguments)``, one iteration of the loop over stages."""
