@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .fourier import centred_fft2, centred_ifft2, to_channels, to_complex
+from .fourier import to_channels, to_complex
 from .operator import LinearOperator
 from .shapes import binary_mask
 
 
 class MultiCoilSampling(LinearOperator):
     """x ↦ (M F s_1 x, …, M F s_C x).  Complex ``[B, 2, H, W]`` → k-space ``[B, 2, C, H, W]`` (SENSE).
+
+    The centred transform F is the plain one between two planes of phases, P_k F₀ P_x, so that nothing is shifted:
+    P_x is kept within the maps and P_k, which cancels in AᵀA, within the mask.
 
     Args:
         mask: ``[H, W]`` of 0 and 1, or booleans, the same for all coils; the zero frequency at (H // 2, W // 2).
@@ -23,6 +26,8 @@ class MultiCoilSampling(LinearOperator):
 
     mask: Tensor
     coil_maps: Tensor
+    centred_maps: Tensor  # P_x s, [C, H, W, 2]: real buffers of complex numbers, which modules convert safely
+    centred_mask: Tensor  # P_k M, [H, W, 2]
 
     def __init__(self, mask: Tensor, coil_maps: Tensor) -> None:
         mask = binary_mask(mask, "MultiCoilSampling")
@@ -32,8 +37,16 @@ class MultiCoilSampling(LinearOperator):
                 "expected (2, coils, H, W) with real and imaginary parts first, and (H, W)"
             )
         super().__init__(domain=(2, *mask.shape), range=tuple(coil_maps.shape))
+        mask = mask.to(coil_maps.device)
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("coil_maps", coil_maps, persistent=False)
+        image_phase, kspace_phase = (plane.to(mask.device) for plane in _centring(*mask.shape))
+        maps = torch.complex(coil_maps[0], coil_maps[1]) * image_phase
+        self.register_buffer("centred_maps", torch.view_as_real(maps).to(coil_maps.dtype), persistent=False)
+        masked_phase = torch.view_as_real(mask * kspace_phase).to(coil_maps.dtype)
+        self.register_buffer("centred_mask", masked_phase, persistent=False)
+        # Whole lines, as a Cartesian mask samples them, are transformed along their read-out and straight back in AᵀA.
+        self.sampled_axes = (-1,) if torch.equal(mask, mask[:1].expand_as(mask)) else (-2, -1)
         self.to(coil_maps.device)
 
     @property
@@ -42,12 +55,22 @@ class MultiCoilSampling(LinearOperator):
 
     def A(self, x: Tensor) -> Tensor:
         self.check_image(x)
-        return to_channels(centred_fft2(to_complex(x)[:, None] * self._maps(x))) * self.mask
+        coil_images = to_complex(x)[:, None] * self._complex(self.centred_maps, x)
+        return to_channels(torch.fft.fft2(coil_images, norm="ortho").mul_(self._complex(self.centred_mask, x)))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         self.check_measurement(y)
-        coil_images = centred_ifft2(to_complex(y * self.mask))
-        return to_channels((coil_images * self._maps(y).conj()).sum(dim=1))
+        kspace = to_complex(y).mul_(self._complex(self.centred_mask, y).conj())
+        coil_images = torch.fft.ifft2(kspace, norm="ortho")
+        return to_channels((coil_images * self._complex(self.centred_maps, y).conj()).sum(dim=1))
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Σ s̄ F⁻¹ M F s x; of whole lines only the transform along the axis that a Cartesian mask samples is left."""
+        self.check_image(x)
+        maps = self._complex(self.centred_maps, x)
+        kspace = torch.fft.fftn(to_complex(x)[:, None] * maps, dim=self.sampled_axes).mul_(self.mask)
+        coil_images = torch.fft.ifftn(kspace, dim=self.sampled_axes)
+        return to_channels((coil_images * maps.conj()).sum(dim=1))
 
     def direct(self, y: Tensor) -> Tensor:
         """The zero-filled image Aᴴ y / Σ |s|²; zero where no coil sees anything."""
@@ -55,6 +78,19 @@ class MultiCoilSampling(LinearOperator):
         visible = seen > 1e-6 * seen.max()
         return torch.where(visible, self.A_adjoint(y) / torch.where(visible, seen, 1), 0)
 
-    def _maps(self, like: Tensor) -> Tensor:
-        maps = self.coil_maps.to(like.dtype)
-        return torch.complex(maps[0], maps[1])
+    def _complex(self, buffer: Tensor, like: Tensor) -> Tensor:
+        return torch.view_as_complex(buffer.to(like.dtype))
+
+
+def _centring(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """P_x and P_k, complex128 ``[H, W]``: fftshift ∘ fft2 ∘ ifftshift = P_k fft2 P_x; all ±1 for even sizes."""
+
+    def phase(turns: Tensor, size: int) -> Tensor:
+        angle = 2 * torch.pi * (turns % size).double() / size  # reduced first, so that no precision is lost
+        return torch.polar(torch.ones_like(angle), angle)
+
+    rows, columns = (torch.arange(n) for n in (height, width))
+    c, d = height // 2, width // 2
+    image = phase(c * rows, height)[:, None] * phase(d * columns, width)
+    kspace = phase(c * (rows - c), height)[:, None] * phase(d * (columns - d), width)
+    return image, kspace

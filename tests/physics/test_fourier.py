@@ -108,6 +108,13 @@ def test_multi_coil_sampling_keeps_the_laws(size, coils) -> None:
     assert operator.norm == pytest.approx(np.linalg.svd(dense(operator))[1][0], rel=1e-4)
 
 
+@pytest.mark.parametrize("size", SIZES[:4])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_multi_coil_sampling_of_whole_lines_keeps_the_laws(size, axis) -> None:
+    lines = mask_of(size).any(axis, keepdim=True).expand(size)
+    check_linear_operator(MultiCoilSampling(lines, torch.randn(2, 3, *size, dtype=torch.float64)))
+
+
 def test_multi_coil_sampling_is_numpys() -> None:
     mask, maps = mask_of((7, 6)), torch.randn(2, 4, 7, 6, dtype=torch.float64)
     x = torch.randn(2, 2, 7, 6, dtype=torch.float64)
