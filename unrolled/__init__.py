@@ -5,7 +5,8 @@ from .blocks import ConvolutionBlock, full_precision
 from .contract import Network
 from .network import LearnedMethod
 from .postprocessing import UNetPostProcessing
-from .training import Training, TrainingDivergedError
+from .trainer import TrainingDivergedError
+from .training import Training
 from .weights_io import Card
 
 __all__ = [

@@ -13,8 +13,10 @@ from ..baselines.method import Fit, Method
 from ..data.problem import Problem
 from ..physics import LinearOperator, Normalised
 from .contract import Network
+from .distributed import current_place
 from .training import Training
 from .training import train as train_network
+from .unit_problem import UnitProblem
 from .weights_io import Card, commit, hardware, read_weights, write_weights
 
 WEIGHTS = "weights.safetensors"
@@ -56,13 +58,13 @@ class LearnedMethod(Method):
             ValueError: if a split is empty, or ``folder`` holds another training.
         """
         self.network = self._initial_network()
-        data_range = train.data_range
+        data_range, device = train.data_range, current_place().device
         fit = train_network(
             self.network,
             self.training,
             self.seed,
-            _UnitProblem(train, data_range),
-            _UnitProblem(validation, data_range),
+            [UnitProblem(train, data_range, device, self.training.augment)],
+            [UnitProblem(validation, data_range, device)],
             folder,
         )
         self.card = Card(
@@ -100,19 +102,3 @@ class LearnedMethod(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self.make()
-
-
-class _UnitProblem(Problem):
-    """A problem in the network's units: images divided by the data range, the operator by its norm."""
-
-    def __init__(self, problem: Problem, data_range: float) -> None:
-        self.problem, self.scale = problem, data_range
-        self.physics = Normalised(problem.physics) if len(problem) else problem.physics
-        self.data_range = problem.data_range / data_range
-        self.ids, self.patients = problem.ids, problem.patients
-
-    def truth(self, i: int) -> Tensor:
-        return self.problem.truth(i) / self.scale
-
-    def measurement(self, i: int, draw: int = 0) -> Tensor:
-        return self.problem.measurement(i, draw) / (self.scale * self.problem.physics.norm)

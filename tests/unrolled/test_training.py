@@ -18,7 +18,8 @@ from isocenter.physics.masks import cartesian_uniform
 from isocenter.physics.pointwise import Identity
 from isocenter.unrolled import ADMMNet, LearnedMethod, Network, Training, TrainingDivergedError, UNetPostProcessing
 from isocenter.unrolled import training as training_module
-from isocenter.unrolled.training import draws, validation_psnr
+from isocenter.unrolled.batches import draws
+from isocenter.unrolled.trainer import validation_psnr
 from torch import Tensor, nn
 
 SHAPE = (24, 20)
@@ -114,7 +115,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
         return [(row["x"], row["validation_psnr"], row["loss"]) for row in curve]
 
     assert numbers(resumed.curve) == numbers(fit.curve)
-    with (tmp_path / "again" / "curve.csv").open() as file:
+    with (tmp_path / "again" / "training.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [3, 6, 9, 12]
 
 

@@ -1,0 +1,55 @@
+"""Problems as a network sees them."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from ..data.problem import Problem
+from ..physics import Normalised
+from .augmentation import Augmentation, Augmented
+
+
+class UnitProblem(Problem):
+    """A problem in the network's units: images divided by the data range, the operator by its norm.
+
+    Images stay where they are; the operator is on the device that the network runs on.
+
+    Args:
+        problem: in the units of the dataset.
+        data_range: of the dataset.
+        device: of the operator.
+        augmentation: of the pairs of :meth:`pair`.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        data_range: float,
+        device: torch.device | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.problem, self.scale = problem, data_range
+        physics = problem.physics
+        self.norm = physics.norm if len(problem) else 1.0
+        if device is not None and physics._device_holder.device != device:
+            physics = copy.deepcopy(physics).to(device)  # the original goes on simulating where it is
+        self.physics = Normalised(physics) if len(problem) else physics
+        self.data_range = problem.data_range / data_range
+        self.ids, self.patients = problem.ids, problem.patients
+        self.augmented = Augmented(problem, augmentation) if augmentation else None
+
+    def truth(self, i: int) -> Tensor:
+        return self.problem.truth(i) / self.scale
+
+    def measurement(self, i: int, draw: int = 0) -> Tensor:
+        return self.problem.measurement(i, draw) / (self.scale * self.norm)
+
+    def pair(self, i: int, draw: int) -> tuple[Tensor, Tensor]:
+        """An example of training: image and measurement, changed at random if there is an augmentation."""
+        if self.augmented is None:
+            return self.truth(i), self.measurement(i, draw)
+        truth, y = self.augmented.pair(i, draw)
+        return truth / self.scale, y / (self.scale * self.norm)
