@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
+import torch
 from torch import Tensor
 
 from ..data.problem import Problem
 from ..physics import LinearOperator
 from .method import Fit, Method
-from .tuning import load_chosen, save_chosen, tune
+from .tuning import Axis, Search, Trial, load_chosen, save_chosen
+from .tuning_rules import Images, make_rule
+
+ORACLE = "oracle: tuned on the test images, an upper bound and no result"
+TOGETHER = 2**21  # numbers of the images, or of their measurements, that are reconstructed in one batch
+KEPT = 2**25  # numbers of the images whose states are kept to start from; a state is several times as large
 
 
 @dataclass(frozen=True)
@@ -34,15 +42,30 @@ class Parameter:
     integer: bool = False
 
 
+RuleName = Literal["validation", "discrepancy", "sure", "held-out", "oracle"]
+
+
 @dataclass(frozen=True)
 class Tuning:
     """How parameters that are not given are chosen.
 
     Args:
         budget: number of values, or of points in a plane or space of values, that are tried.
+        rule: what decides. ``"validation"``: the mean PSNR of the validation images. From their measurements alone:
+            ``"discrepancy"``, ``"sure"`` and ``"held-out"`` (see :mod:`isocenter.baselines.tuning_rules`).
+            ``"oracle"``: as validation, on test images that the runner passes instead; an upper bound, no result.
+        noise_level: σ for the rules that need it, in the unit of the measurements; the problem's own where absent.
     """
 
     budget: int = 12
+    rule: RuleName = "validation"
+    noise_level: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rule not in get_args(RuleName):
+            raise ValueError(f"Tuning: rule is {self.rule!r}, expected one of {', '.join(get_args(RuleName))}")
+        if self.budget < 1:
+            raise ValueError(f"Tuning: budget is {self.budget}, expected at least 1")
 
 
 class Estimate(NamedTuple):
@@ -94,24 +117,48 @@ class TunedMethod(Method):
         return self.estimate(y, physics, self.values).x
 
     def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
-        """Choose what was not given on the validation images; nothing is trained."""
+        """Choose what was not given on the validation images; nothing is trained.
+
+        Raises:
+            ValueError: without validation images, where the rule cannot be applied, and where nothing that was tried
+                gave a finite result.
+        """
         free = [parameter for parameter in self.searched if self.given[parameter.name] is None]
         if not free:
             return Fit(chosen=dict(self.values))
-        (parameter,) = free
-        truths, y = validation.batch(range(len(validation)))
-        unit = validation.data_range if parameter.intensity else 1.0
-        fit = tune(
-            parameter.name,
-            lambda value: self.estimate(y, validation.physics, {**self.values, parameter.name: value}, rough=True).x,
-            truths,
-            validation.data_range,
-            parameter.low * unit,
-            parameter.high * unit,
-            self.tuning.budget,
+        if not len(validation):
+            raise ValueError(f"{type(self).__name__}: there are no validation images to tune on")
+        began = time.perf_counter()
+        rule = make_rule(self.tuning, validation, len(free))
+        groups = _groups(validation, rule.uses_truth)
+
+        def evaluate(values: Mapping[str, float], start: Any) -> tuple[float, Any]:
+            def reconstruct(y: Tensor, physics: LinearOperator, state: Any) -> Estimate:
+                return self.estimate(y, physics, {**self.values, **values}, start=state, rough=True)
+
+            starts = [None] * len(groups) if start is None else start
+            done = [rule.figures(images, reconstruct, state) for images, state in zip(groups, starts, strict=True)]
+            states = [state for _, state in done]
+            return float(torch.cat([figures for figures, _ in done]).mean()), None if None in states else states
+
+        units = [validation.data_range if parameter.intensity else 1.0 for parameter in free]
+        axes = [Axis(p.name, p.low * unit, p.high * unit, p.integer) for p, unit in zip(free, units, strict=True)]
+        kept = max(1, KEPT // (len(validation) * _size(validation.physics)))
+        search = Search(axes, evaluate, rule.loss, self.tuning.budget, kept, lambda f: f"{f:.4g}{rule.unit}")
+        with torch.no_grad():
+            best = search.run()
+        self.values.update(best.values)
+        oracle = self.tuning.rule == "oracle"
+        words = f"{len(search.trials)} values of {' and '.join(axis.name for axis in axes)} "
+        words += f"on {len(validation)} {'test' if oracle else 'validation'} images"
+        return Fit(
+            budget=", ".join(part for part in (words, rule.words) if part),
+            chosen=dict(best.values),
+            curve=_curve(search.trials, rule.column),
+            axis=axes[0].name if len(axes) == 1 else f"trial of {' and '.join(axis.name for axis in axes)}",
+            seconds=time.perf_counter() - began,
+            warnings=[*([ORACLE] if oracle else []), *search.warnings()],
         )
-        self.values.update(fit.chosen)
-        return fit
 
     def save(self, folder: Path) -> None:
         save_chosen(folder, self.values)
@@ -122,3 +169,29 @@ class TunedMethod(Method):
     @property
     def parameters(self) -> int:
         return sum(value is None for value in self.given.values())
+
+
+def _size(physics: LinearOperator) -> int:
+    """Numbers that an image or its measurement consists of, whichever is larger."""
+    return max(math.prod(physics.domain), math.prod(physics.range))
+
+
+def _groups(problem: Problem, with_truths: bool) -> list[Images]:
+    """The images in batches that fit in memory; their truth is touched where the rule needs it only."""
+    step, groups = max(1, TOGETHER // _size(problem.physics)), []
+    for first in range(0, len(problem), step):
+        indices = range(first, min(first + step, len(problem)))
+        if with_truths:
+            truths, y = problem.batch(indices)
+            groups.append(Images(indices, y, truths))
+        else:
+            groups.append(Images(indices, torch.stack([problem.measurement(i) for i in indices]), None))
+    return groups
+
+
+def _curve(trials: list[Trial], column: str) -> list[dict[str, float]]:
+    """Rows for the report: over the values of one parameter, or over the trials where there are several."""
+    if len(trials[0].values) == 1:
+        rows = [{"x": value, column: trial.figure} for trial in trials for value in trial.values.values()]
+        return sorted(rows, key=lambda row: row["x"])
+    return [{"x": float(i), column: trial.figure, **trial.values} for i, trial in enumerate(trials, start=1)]

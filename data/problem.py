@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..physics import LinearOperator
-from ..physics.noise import Noise, seeded_generator
+from ..physics.noise import GaussianNoise, Noise, seeded_generator
 from .datasets import Dataset, Sample
 
 
@@ -25,12 +25,14 @@ class Problem(ABC):
         data_range: the fixed intensity range of the dataset, in the units of its images.
         ids: one id per image.
         patients: one patient per image.
+        noise_level: σ of the noise where it is Gaussian and the same for every measured number, None elsewhere.
     """
 
     physics: LinearOperator
     data_range: float
     ids: tuple[str, ...]
     patients: tuple[str, ...]
+    noise_level: float | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +81,7 @@ class SimulatedProblem(Problem):
         self.task, self.dataset, self.samples = task, dataset, tuple(samples)
         self.physics, self.noise, self.seed, self.simulate = physics, noise, seed, simulate
         self.data_range = dataset.data_range
+        self.noise_level = noise.sigma if isinstance(noise, GaussianNoise) and not noise.relative else None
         self.ids = tuple(sample.id for sample in self.samples)
         self.patients = tuple(sample.patient for sample in self.samples)
         self._truths: dict[int, Tensor] = {}
@@ -113,6 +116,8 @@ class StoredProblem(Problem):
             self.data_range = float(file.attrs["data_range"])
             self.ids = tuple(group["ids"].asstr()[:])
             self.patients = tuple(group["patients"].asstr()[:])
+            level = group.attrs.get("noise_level")
+            self.noise_level = None if level is None else float(level)
             stored = tuple(group["measurement"].shape[1:])
         if stored != physics.range:
             raise ValueError(
@@ -140,6 +145,8 @@ def store(path: Path, problems: dict[str, Problem], progress: Callable[[], objec
         for split, problem in problems.items():
             group = file.create_group(split)
             file.attrs["data_range"] = problem.data_range
+            if problem.noise_level is not None:
+                group.attrs["noise_level"] = problem.noise_level
             for name, values in (("ids", problem.ids), ("patients", problem.patients)):
                 group.create_dataset(name, data=list(values), shape=(len(values),), dtype=h5py.string_dtype())
             domain, range_ = problem.physics.domain, problem.physics.range
