@@ -44,14 +44,11 @@ class Objective:
             ValueError: for deep supervision of a network that shows no intermediate images.
         """
         if self.loss == SPLITTING:
-            part = self._part(batch.physics, step)
-            rest = ~part.support if batch.physics.support is None else batch.physics.support & ~part.support
+            part, physics = self._part(batch.physics, step), batch.physics
+            rest = ~part.operator.keep if physics.support is None else physics.support.bool() & ~part.operator.keep
             withheld = batch.y * rest
             return self._judge(
-                network,
-                batch.y * part.support,
-                part,
-                lambda x: normalised_l1_l2(batch.physics.A(x) * rest, withheld),
+                network, batch.y * part.operator.keep, part, lambda x: normalised_l1_l2(physics.A(x) * rest, withheld)
             )
         loss = SUPERVISED[self.loss]
         return self._judge(network, batch.y, batch.physics, lambda x: loss(x, batch.truth))
