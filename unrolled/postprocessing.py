@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deepinv.models import UNet
-from torch import Tensor, nn
+from deepinv.models import DnCNN
+from torch import Tensor
 
 from ..physics import LinearOperator
 from .blocks import ConvolutionBlock
+from .cnn import starting_at_zero, unet
 from .contract import Network
 
 
@@ -26,12 +27,36 @@ class UNetPostProcessing(Network):
     def __init__(self, channels: int = 1, widths: Sequence[int] = (24, 48, 96)) -> None:
         super().__init__()
         self.settings = {"network": "U-Net post-processing", "channels": channels, "widths": list(widths)}
-        body = UNet(channels, channels, residual=False, batch_norm=False, channels_per_scale=list(widths), device=None)
-        nn.init.zeros_(body.Conv_1x1.weight)
-        nn.init.zeros_(body.Conv_1x1.bias)
-        self.correction = ConvolutionBlock(body)
+        self.correction = unet(channels, channels, widths)
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
         x = physics.direct(y)
         return x + self.correction(x)
+
+
+class DnCNNPostProcessing(Network):
+    """x = x₀ + N(x₀) with x₀ = direct(y), and N a plain stack of 3 × 3 convolutions with ReLU between them.
+
+    The residual DnCNN (Zhang, Zuo, Chen, Meng, Zhang, TIP 2017) as post-processing; the paper's has 17 layers of width
+    64 (20 without a known noise level) and batch normalisation, which is left out here, as in deepinv's DnCNN, so that
+    an image never depends on the others of its batch. Its last layer starts at zero: training starts from x₀. It sees
+    2 · depth + 1 pixels, and is for artefacts that are as local: noise and blur rather than aliasing.
+
+    Args:
+        channels: of the image; 1, or 2 for complex images.
+        depth: number of convolutions.
+        width: feature maps.
+    """
+
+    def __init__(self, channels: int = 1, depth: int = 17, width: int = 64) -> None:
+        super().__init__()
+        if depth < 2:
+            raise ValueError(f"DnCNN: {depth} convolutions; expected at least 2")
+        self.settings = {"network": "DnCNN post-processing", "channels": channels, "depth": depth, "width": width}
+        body = DnCNN(channels, channels, depth=depth, nf=width, pretrained=None)
+        self.denoiser = ConvolutionBlock(starting_at_zero(body, body.out_conv))
+
+    def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
+        """``[B, *range]`` → ``[B, *domain]``."""
+        return self.denoiser(physics.direct(y))  # the sum with its input is inside

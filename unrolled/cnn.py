@@ -1,0 +1,48 @@
+"""The convolutional networks inside the networks: they start at zero, and no image depends on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deepinv.models import UNet
+from torch import nn
+
+from .blocks import ConvolutionBlock
+
+
+def unet(inputs: int, outputs: int, widths: Sequence[int]) -> ConvolutionBlock:
+    """deepinv's U-Net without normalisation: ``[B, inputs, H, W]`` → ``[B, outputs, H, W]``, zero at the start.
+
+    Images of any size are padded to what its scales need, and cropped.
+
+    Args:
+        inputs: planes that it sees.
+        outputs: planes that it makes.
+        widths: feature maps at each scale, finest first.
+    """
+    body = UNet(inputs, outputs, residual=False, batch_norm=False, channels_per_scale=list(widths), device=None)
+    return ConvolutionBlock(starting_at_zero(body, body.Conv_1x1))
+
+
+def stack(inputs: int, outputs: int, width: int, depth: int) -> ConvolutionBlock:
+    """``depth`` 3 × 3 convolutions with ReLU between them: ``[B, inputs, H, W]`` → ``[B, outputs, H, W]``, zero at the
+    start.
+
+    Raises:
+        ValueError: if there are fewer than two convolutions.
+    """
+    if depth < 2:
+        raise ValueError(f"a stack of {depth} convolutions; expected at least 2")
+    layers: list[nn.Module] = [nn.Conv2d(inputs, width, 3, padding=1)]
+    for _ in range(depth - 2):
+        layers += [nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
+    last = nn.Conv2d(width, outputs, 3, padding=1)
+    return ConvolutionBlock(starting_at_zero(nn.Sequential(*layers, nn.ReLU(), last), last))
+
+
+def starting_at_zero(body: nn.Module, last: nn.Conv2d) -> nn.Module:
+    """``body``, with its last layer set to zero: training then starts from the physics alone."""
+    nn.init.zeros_(last.weight)
+    if last.bias is not None:
+        nn.init.zeros_(last.bias)
+    return body

@@ -1,0 +1,85 @@
+"""Dual-domain post-processing: one network repairs the measurement, another one the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..physics import FourierSampling, LinearOperator, MultiCoilSampling
+from .cnn import stack, unet
+from .contract import Network
+from .operator_facts import unwrapped
+
+
+class DualDomain(Network):
+    """x = x₁ + U(x₁) with x₁ = direct(y + N(y)): a CNN before and one after the direct reconstruction.
+
+    The scheme of KIKI-net (Eo et al., MRM 2018) without its iterations, and of dual-domain networks for sinograms (Lin
+    et al., CVPR 2019). N is a plain stack of convolutions and sees measurements divided by their root mean square; U is
+    a U-Net. Both start at zero, so that training starts from direct(y). Of k-space the direct reconstruction takes all
+    that N fills in, not only what the mask samples. Coils share N, each on its own.
+
+    Args:
+        channels: of the image; 1, or 2 for complex images.
+        planes: of the measurement (of each coil); 1 for sinograms and real images, 2 for k-space.
+        depth: convolutions of N.
+        width: its feature maps.
+        widths: of U, feature maps at each scale, finest first.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        planes: int = 1,
+        depth: int = 5,
+        width: int = 32,
+        widths: Sequence[int] = (24, 48, 96),
+    ) -> None:
+        super().__init__()
+        self.settings = {
+            "network": "Dual-domain post-processing",
+            "channels": channels,
+            "planes": planes,
+            "depth": depth,
+            "width": width,
+            "widths": list(widths),
+        }
+        self.planes = planes
+        self.measurement = stack(planes, planes, width, depth)
+        self.image = unet(channels, channels, widths)
+
+    def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
+        """``[B, *range]`` → ``[B, *domain]``.
+
+        Raises:
+            ValueError: if a measurement has another number of planes.
+        """
+        if y.shape[1] != self.planes:
+            raise ValueError(
+                f"DualDomain: measurements of {type(unwrapped(physics)[0]).__name__} have {y.shape[1]} planes, the "
+                f"network has {self.planes}; give planes={y.shape[1]}"
+            )
+        x = direct_of_all(self.run(self.repair, y), physics)
+        self.show(x)
+        return x + self.run(self.image, x)
+
+    def repair(self, y: Tensor) -> Tensor:
+        """y + N(y), coils one by one."""
+        planes = y.flatten(2, -3).transpose(1, 2).flatten(0, 1) if y.ndim > 4 else y  # [B · coils, planes, H, W]
+        size = y.square().mean(tuple(range(1, y.ndim)), keepdim=True).sqrt().clamp_min(torch.finfo(y.dtype).tiny)
+        factor = size.flatten().repeat_interleave(len(planes) // len(y)).view(-1, 1, 1, 1)
+        repaired = planes + factor * self.measurement(planes / factor)
+        return repaired.unflatten(0, (len(y), -1)).transpose(1, 2).reshape(y.shape)
+
+
+def direct_of_all(y: Tensor, physics: LinearOperator) -> Tensor:
+    """direct(y), with the whole of a k-space even where the operator does not sample it."""
+    operator, scale = unwrapped(physics)
+    if isinstance(operator, FourierSampling):
+        everywhere = torch.ones_like(operator.mask)
+        return FourierSampling(everywhere, complex_image=operator.complex_image).direct(scale * y)
+    if isinstance(operator, MultiCoilSampling):
+        return MultiCoilSampling(torch.ones_like(operator.mask), operator.coil_maps).direct(scale * y)
+    return physics.direct(y)

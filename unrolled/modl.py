@@ -1,0 +1,125 @@
+"""MoDL: one convolutional denoiser and exact data consistency in turn, differentiated without unrolling the solve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
+
+from ..baselines.steps import HQSState, hqs_step
+from ..physics import LinearOperator
+from ..physics.conjugate_gradient import conjugate_gradient, inner
+from ..physics.periodic import filter_image
+from .cnn import stack
+from .contract import Network
+from .operator_facts import spectrum_near
+
+
+class MoDL(Network):
+    """MoDL (Aggarwal, Mani, Jacob, TMI 2019, eq. 8–10), for every operator A of norm one.
+
+    Half-quadratic splitting with a learned denoiser, from x = direct(y), all iterations with the same weights ::
+
+        z = x + CNN(x)
+        x = (AᵀA + λ I)⁻¹ (Aᵀy + λ z)
+
+    The CNN has five 3 × 3 convolutions of width 64 with ReLU between them, 113,154 parameters for complex images; the
+    paper's batch normalisation is left out, since no image may depend on the others of its batch. Its last layer starts
+    at zero. With CNN = 0 this is the proximal point iteration, whose limit is the least-squares solution nearest to the
+    start.
+
+    Where AᵀA is a circular convolution the solve is a division in Fourier space. Elsewhere it is conjugate gradients,
+    from z and preconditioned by the nearest circular convolution, with the implicit gradient of the paper: see
+    :class:`TikhonovSolve`. λ is learned relative to the mean eigenvalue of AᵀA, see :class:`ADMMNet`; it starts at the
+    paper's 0.05.
+
+    Args:
+        channels: of the image; 1, or 2 for complex images.
+        iterations: K; the paper's has 10.
+        depth: convolutions of the CNN.
+        width: its feature maps.
+        cg_iterations: bound on those of a solve, and on those of its gradient.
+    """
+
+    def __init__(
+        self, channels: int = 1, iterations: int = 10, depth: int = 5, width: int = 64, cg_iterations: int = 10
+    ) -> None:
+        super().__init__()
+        if iterations < 1 or cg_iterations < 1:
+            raise ValueError(f"MoDL: {iterations} iterations of {cg_iterations} CG iterations; expected at least 1")
+        self.settings = {
+            "network": "MoDL",
+            "channels": channels,
+            "iterations": iterations,
+            "depth": depth,
+            "width": width,
+            "cg_iterations": cg_iterations,
+        }
+        self.iterations, self.cg_iterations = iterations, cg_iterations
+        self.correction = stack(channels, channels, width, depth)
+        self.weight = nn.Parameter(torch.tensor(0.05).expm1().log())  # softplus keeps λ positive
+
+    def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
+        """``[B, *range]`` → ``[B, *domain]``."""
+        adjoint = physics.A_adjoint(y)
+        spectrum = spectrum_near(physics).to(adjoint)
+
+        def iterate(x: Tensor, weight: Tensor) -> Tensor:
+            def solve(z: Tensor) -> Tensor:
+                right = adjoint + weight * z
+                if physics.fourier_normal is not None:
+                    return filter_image(right, 1 / (spectrum + weight))
+                return TikhonovSolve.apply(right, weight, physics, z.detach(), spectrum, self.cg_iterations)
+
+            return hqs_step(HQSState(x, x), solve, prox=lambda v: v + self.correction(v)).x
+
+        x, weight = physics.direct(y), softplus(self.weight) * spectrum.mean()
+        for _ in range(self.iterations):
+            x = self.run(iterate, x, weight)
+            self.show(x)
+        return x
+
+
+class TikhonovSolve(torch.autograd.Function):
+    """(right, λ) ↦ x = (AᵀA + λ I)⁻¹ right, by conjugate gradients forwards and backwards.
+
+    With g the gradient with respect to x, h = (AᵀA + λ I)⁻¹ g is that with respect to ``right``, and −⟨h, x⟩ that with
+    respect to λ (Aggarwal et al. 2019, §III-D). Nothing of the iterations is kept; the gradient is exact where both
+    solves have converged.
+
+    Args of ``apply``: right ``[B, *domain]``; λ > 0, of one element; the operator; the first iterate; the spectrum of
+    a circular convolution near AᵀA, which preconditions; the bound on the iterations.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, right: Tensor, weight: Tensor, physics: LinearOperator, start: Tensor, spectrum: Tensor, bound: int
+    ) -> Tensor:
+        ctx.options = physics, spectrum, bound
+        x = _solve(right, weight, start, *ctx.options)
+        ctx.save_for_backward(x, weight)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        right = _solve(gradient, weight, torch.zeros_like(gradient), *ctx.options)
+        return right, -inner(right, x).sum().reshape(weight.shape), None, None, None, None
+
+
+def _solve(
+    right: Tensor, weight: Tensor, start: Tensor, physics: LinearOperator, spectrum: Tensor, bound: int
+) -> Tensor:
+    inverse = 1 / (spectrum + weight)
+    return conjugate_gradient(
+        lambda x: physics.normal(x) + weight * x,
+        right,
+        start=start,
+        tol=1e-6 if right.dtype == torch.float32 else 1e-12,
+        max_iter=bound,
+        precondition=lambda r: filter_image(r, inverse),
+    )
