@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from .spec import Count, MethodSpec, NonNegative, Positive, Spec
+from pydantic import model_validator
+
+from .spec import Count, MethodSpec, NonNegative, Positive, Spec, mistake
 
 if TYPE_CHECKING:
     from ..baselines.method import Method
@@ -15,6 +17,14 @@ class TuningSpec(Spec):
     """How parameters that are not given are chosen; see :class:`isocenter.baselines.tuned.Tuning`."""
 
     budget: Count = 12
+    rule: Literal["validation", "discrepancy", "sure", "held-out", "oracle"] = "validation"
+    noise_level: Positive | None = None
+
+    @model_validator(mode="after")
+    def _noise_level_is_used(self) -> TuningSpec:
+        if self.noise_level is not None and self.rule not in ("discrepancy", "sure"):
+            raise mistake(f"rule {self.rule} uses no noise level; leave it out", "noise_level")
+        return self
 
     def build(self) -> Tuning:
         from ..baselines.tuned import Tuning
@@ -53,4 +63,103 @@ class TotalVariationSpec(MethodSpec):
         return ("validation",) if self.regularisation is None else ()
 
 
-SPECS: tuple[type[MethodSpec], ...] = (DirectSpec, TotalVariationSpec)
+class LeastSquaresSpec(MethodSpec):
+    """Least squares by CGLS: ``iterations`` are tuned where neither they nor ``tol`` (converged) are given."""
+
+    kind: Literal["least-squares"]
+    iterations: Count | None = None
+    tol: Positive | None = None
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "Least squares"
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.least_squares import LeastSquares
+
+        return LeastSquares(self.iterations, self.tol, self.tuning.build())
+
+    def needs(self) -> tuple[str, ...]:
+        return ("validation",) if self.iterations is None and self.tol is None else ()
+
+
+class TikhonovSpec(MethodSpec):
+    """λ/2 ‖x‖² or λ/2 ‖∇x‖²; ``regularisation`` is tuned on the validation images where it is not given."""
+
+    kind: Literal["tikhonov"]
+    regularisation: NonNegative | None = None
+    penalty: Literal["identity", "gradient"] = "identity"
+    tol: Positive = 1e-3
+    max_iter: Count = 500
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "Tikhonov"
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.tikhonov import Tikhonov
+
+        return Tikhonov(self.regularisation, self.penalty, self.tol, self.max_iter, self.tuning.build())
+
+    def needs(self) -> tuple[str, ...]:
+        return ("validation",) if self.regularisation is None else ()
+
+
+class SIRTSpec(MethodSpec):
+    """SIRT; ``iterations`` are tuned on the validation images where they are not given."""
+
+    kind: Literal["sirt"]
+    iterations: Count | None = None
+    nonnegative: bool = False
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "SIRT"
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.sirt import SIRT
+
+        return SIRT(self.iterations, self.nonnegative, self.tuning.build())
+
+    def needs(self) -> tuple[str, ...]:
+        return ("validation",) if self.iterations is None else ()
+
+
+class WienerSpec(MethodSpec):
+    """The Wiener filter for images with the spectrum 1/k^``exponent``; ``noise_to_signal`` is tuned like λ."""
+
+    kind: Literal["wiener"]
+    noise_to_signal: NonNegative | None = None
+    exponent: NonNegative = 2.0
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "Wiener"
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.wiener import Wiener
+
+        return Wiener(self.noise_to_signal, self.exponent, self.tuning.build())
+
+    def needs(self) -> tuple[str, ...]:
+        return ("validation",) if self.noise_to_signal is None else ()
+
+
+class RichardsonLucySpec(MethodSpec):
+    """Richardson–Lucy, which is MLEM; ``iterations`` are tuned on the validation images where they are not given."""
+
+    kind: Literal["richardson-lucy"]
+    iterations: Count | None = None
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "Richardson–Lucy"
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.richardson_lucy import RichardsonLucy
+
+        return RichardsonLucy(self.iterations, self.tuning.build())
+
+    def needs(self) -> tuple[str, ...]:
+        return ("validation",) if self.iterations is None else ()
+
+
+SPECS: tuple[type[MethodSpec], ...] = (
+    DirectSpec,
+    TotalVariationSpec,
+    LeastSquaresSpec,
+    TikhonovSpec,
+    SIRTSpec,
+    WienerSpec,
+    RichardsonLucySpec,
+)
