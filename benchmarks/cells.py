@@ -137,7 +137,8 @@ def run_cell(cell: Cell, folder: Path, measurements: Path) -> bool:
 def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -> None:
     method = cell.method.build(cell.seed)
     spec = {"task": cell.task.name, "method": cell.method.key, "label": cell.method.heading, "seed": cell.seed}
-    write_json(folder / "spec.json", {**spec, "kind": cell.method.kind, "group": method.group})
+    group = "oracle" if cell.method.oracle else method.group
+    write_json(folder / "spec.json", {**spec, "kind": cell.method.kind, "group": group})
     cell.task.measure(measurements)
     fit = _fit(cell, method, folder, measurements)
     write_json(folder / "fit.json", fit)
@@ -163,7 +164,8 @@ def _fit(cell: Cell, method: Method, folder: Path, measurements: Path) -> dict[s
         except ValueError as error:
             logger.warning("%s: the fit of an interrupted run is damaged and made again (%s)", cell.title, error)
     unfinished.mkdir(exist_ok=True)
-    result = asdict(method.fit(cell.task.training, cell.task.stored(measurements, "validation"), unfinished))
+    split = "test" if cell.method.oracle else "validation"
+    result = asdict(method.fit(cell.task.training, cell.task.stored(measurements, split), unfinished))
     shutil.rmtree(fitted, ignore_errors=True)
     partial = folder / "fitted.partial"
     shutil.rmtree(partial, ignore_errors=True)

@@ -102,12 +102,13 @@ def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section
     summaries = statistics.summarise(table)
     labels = {method: look.label for method, look in looks.items()}
     groups = {cell.method: str(cell.spec.get("group")) for cell in task.cells}
-    reference, why = choose_reference(task.info.get("reference"), summaries, groups)
-    section.verdict = verdict(table, summaries, reference, labels)
+    compared = _compared(summaries, groups)
+    reference, why = choose_reference(task.info.get("reference"), compared, groups)
+    section.verdict = verdict(table, compared, reference, labels)
     if reference is None:
         return section
-    section.opinion = second_opinion(summaries, labels)
-    section.cost = cost(summaries, reference, labels, task.largest("seconds_fit"))
+    section.opinion = second_opinion(compared, labels)
+    section.cost = cost(compared, reference, labels, task.largest("seconds_fit"))
     section.reference = f"{labels[reference]} ({why})"
     comparisons = statistics.compare(table, reference)
     section.rows = _rows(task, summaries, comparisons, reference, groups)
@@ -117,8 +118,13 @@ def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section
         "difference over the images that it shares with the reference."
         for s in incomplete
     ]
-    section.figures = _figures(run, task, table, summaries, reference, looks)
+    section.figures = _figures(run, task, table, compared, reference, looks)
     return section
+
+
+def _compared(summaries: Sequence[Summary], groups: Mapping[str, str]) -> list[Summary]:
+    """All but those that were tuned on the test images, which are shown and never judged."""
+    return [s for s in summaries if groups.get(s.method) != "oracle"]
 
 
 def _rows(
@@ -130,10 +136,9 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Rows of the table of a task; each entry is what is shown and what is sorted by."""
     fits, memory, parameters = (task.largest(key) for key in ("seconds_fit", "peak_memory_mb", "parameters"))
-    best = {
-        m: max((s.mean[m] for s in summaries if not math.isnan(s.mean[m])), default=math.nan) for m in metrics.NAMES
-    }
-    best["nrmse"] = min((s.mean["nrmse"] for s in summaries if not math.isnan(s.mean["nrmse"])), default=math.nan)
+    compared = _compared(summaries, groups)
+    best = {m: max((s.mean[m] for s in compared if not math.isnan(s.mean[m])), default=math.nan) for m in metrics.NAMES}
+    best["nrmse"] = min((s.mean["nrmse"] for s in compared if not math.isnan(s.mean["nrmse"])), default=math.nan)
     rows = []
     for s in summaries:
         entries: list[dict[str, Any]] = []
@@ -144,7 +149,7 @@ def _rows(
                     "sort": s.mean[metric],
                     "text": number(s.mean[metric], digits) + spread,
                     "small": bracket(s.interval[metric], digits).strip(),
-                    "best": s.mean[metric] == best[metric] and len(summaries) > 1,
+                    "best": s.mean[metric] == best[metric] and s in compared and len(compared) > 1,
                 }
             )
         c = comparisons.get(s.method)
@@ -211,7 +216,7 @@ def _figures(
     curves: dict[str, dict[str, Any]] = {}
     for cell in task.cells:
         known = [row for row in cell.fit.get("curve") or () if row.get("validation_psnr") is not None]
-        if len(known) > 1 and cell.state == "done":
+        if len(known) > 1 and cell.state == "done" and cell.spec.get("group") != "oracle":
             curves.setdefault(cell.method, {"curve": known, "axis": cell.fit.get("axis")})
     if curves:
         ordered = {method: curves[method] for method in looks if method in curves}

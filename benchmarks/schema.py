@@ -71,6 +71,8 @@ class Suite(Spec):
                 raise mistake(f"two methods are called {name!r}; give one of them another name", "methods", i, "name")
         if self.reference is not None and self.reference not in names:
             raise mistake(f"no method is called {self.reference!r}{did_you_mean(self.reference, names)}", "reference")
+        if any(method.key == self.reference and method.oracle for method in self.methods):
+            raise mistake(f"{self.reference!r} is tuned on the test images and cannot be the reference", "reference")
         for key, task in self.tasks.items():
             if task.data not in self.data:
                 raise mistake(

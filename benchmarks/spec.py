@@ -166,7 +166,13 @@ class MethodSpec(Spec):
     @property
     def heading(self) -> str:
         """The name for people."""
-        return self.label or (self.name if self.name else self.title) or self.kind
+        heading = self.label or (self.name if self.name else self.title) or self.kind
+        return f"{heading} (oracle)" if self.oracle else heading
+
+    @property
+    def oracle(self) -> bool:
+        """Whether it asks to be tuned on the test images: an upper bound, which no comparison counts."""
+        return getattr(getattr(self, "tuning", None), "rule", None) == "oracle"
 
     def identity(self) -> dict[str, Any]:
         """What reconstructions depend on, as plain data."""
