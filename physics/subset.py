@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -45,8 +44,7 @@ class Subset(LinearOperator):
         self.register_buffer("keep", keep.to(operator._device_holder.device), persistent=False)
         self._norm = operator.norm
         # Masked Fourier sampling stays what it is, with its closed forms.
-        fourier = isinstance(operator, FourierSampling) and self.keep.numel() == math.prod(operator.range[1:])
-        self.sampling = _part(operator, self.keep) if fourier else None
+        self.sampling = _part(operator, self.keep.expand(self.range)) if isinstance(operator, FourierSampling) else None
 
     @property
     def support(self) -> Tensor:
@@ -86,6 +84,8 @@ class Subset(LinearOperator):
         return self.sampling.prox_l2(z, y, gamma)
 
 
-def _part(operator: FourierSampling, keep: Tensor) -> FourierSampling:
-    mask = operator.mask & keep.view(operator.mask.shape)
-    return FourierSampling(mask, complex_image=operator.complex_image).to(mask.device)
+def _part(operator: FourierSampling, keep: Tensor) -> FourierSampling | None:
+    """The smaller mask, where real and imaginary parts are kept together."""
+    if not torch.equal(keep[0], keep[1]):
+        return None
+    return FourierSampling(operator.mask & keep[0], complex_image=operator.complex_image).to(keep.device)
