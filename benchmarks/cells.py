@@ -6,13 +6,12 @@ import contextlib
 import logging
 import math
 import resource
-import shutil
 import statistics
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,11 @@ import h5py
 import torch
 from torch import Tensor
 
-from ..baselines.method import Fit, Method
+from ..baselines.method import Method
 from ..data.problem import Problem
 from ..physics import LinearOperator
 from . import packaged
+from .fitting import fit_cell
 from .metrics import NAMES, metrics
 from .run_folder import read_csv, read_json, write_csv, write_json
 from .spec import MethodSpec
@@ -70,7 +70,7 @@ class Cell:
         folder = packaged.packaged(self.task.loaded.suite.name, self.task.name, self.method.key, self.seed)
         if not folder.is_dir():
             return None
-        if packaged.fits(folder, self.task.training_identity(self.method, self.seed)):
+        if packaged.fits(folder, self.task.training_identity(self.method, self.seed), self.method):
             return folder
         logger.info("%s: packaged weights were fitted to another task or method and are not used", self.title)
         return None
@@ -140,41 +140,13 @@ def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -
     group = "oracle" if cell.method.oracle else method.group
     write_json(folder / "spec.json", {**spec, "kind": cell.method.kind, "group": group})
     cell.task.measure(measurements)
-    fit = _fit(cell, method, folder, measurements)
+    fit = fit_cell(cell, method, folder, measurements)
     write_json(folder / "fit.json", fit)
     status["seconds_fit"] = fit["seconds"]
     status["parameters"] = method.parameters
     test = cell.task.stored(measurements, "test")
     rows = _reconstruct(method, test, cell.task.physics, folder / "reconstructions.h5")
     write_csv(folder / "metrics.csv", COLUMNS, rows)
-
-
-def _fit(cell: Cell, method: Method, folder: Path, measurements: Path) -> dict[str, Any]:
-    """Load the fit that is given or packaged, or the one that an interrupted run left, or fit; returns ``fit.json``."""
-    if cell.weights is not None:
-        method.load(cell.weights)
-        fit = dict(read_json(cell.weights / packaged.CARD).get("fit", {}))
-        fit["budget"] = f"fitted before: {fit.get('budget', 'unknown')}"
-        return {**asdict(Fit()), **fit}
-    fitted, unfinished = folder / "fitted", folder / "fit"
-    if fitted.is_dir() and (folder / "fit.json").is_file():
-        try:
-            method.load(fitted)
-            return read_json(folder / "fit.json")
-        except ValueError as error:
-            logger.warning("%s: the fit of an interrupted run is damaged and made again (%s)", cell.title, error)
-    unfinished.mkdir(exist_ok=True)
-    split = "test" if cell.method.oracle else "validation"
-    result = asdict(method.fit(cell.task.training, cell.task.stored(measurements, split), unfinished))
-    shutil.rmtree(fitted, ignore_errors=True)
-    partial = folder / "fitted.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    method.save(partial)
-    write_json(folder / "fit.json", result)
-    partial.replace(fitted)
-    shutil.rmtree(unfinished)
-    return result
 
 
 def _reconstruct(method: Method, test: Problem, physics: LinearOperator, path: Path) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +34,10 @@ Overrides = Annotated[
         help="Change a value of the suite, such as tasks.NAME.noise.sigma=0.02; may repeat.",
     ),
 ]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch; all cores by default.")]
+Device = Annotated[
+    str | None, typer.Option(help="Where networks train: cpu, cuda, …; CUDA by default if there is any.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -55,7 +61,8 @@ def run(
     set_: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and leave.")] = False,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train anew where weights are packaged.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch; all cores by default.")] = None,
+    threads: Threads = None,
+    device: Device = None,
 ) -> None:
     """Run a suite, or go on with it; ends with a report."""
     from .schema import load_suite
@@ -68,18 +75,48 @@ def run(
         return
     from .runner import run_suite
 
-    try:
+    with _training_on(device):
         outcome = run_suite(
             loaded, folder, methods=_names(methods), tasks=_names(tasks), retrain=retrain, command=_command()
         )
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted; the same command goes on where this one stopped", err=True)
-        raise typer.Exit(130) from None
     for title in outcome.failed:
         typer.echo(f"failed: {title}", err=True)
     typer.echo(f"{outcome.done} cells done, {len(outcome.failed)} failed; {outcome.report or folder}")
     if outcome.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    suite: SuiteArgument,
+    method: Annotated[str, typer.Option(metavar="NAME", help="The network to train.")],
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="For this task only.")] = None,
+    seed: Annotated[int | None, typer.Option(help="With this seed only.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME by default.")] = None,
+    set_: Overrides = None,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew where weights are packaged.")] = False,
+    threads: Threads = None,
+    device: Device = None,
+) -> None:
+    """Train a network of a suite, or go on; `run` then uses it. Several processes: torchrun -m isocenter train …"""
+    from .schema import load_suite
+
+    loaded = load_suite(suite, set_ or ())
+    folder = out or Path("runs") / loaded.suite.name
+    _limit_threads(threads)
+    from .fitting import train_cells
+
+    with _training_on(device):
+        train_cells(
+            loaded,
+            folder,
+            method,
+            task=task,
+            seed=seed,
+            retrain=retrain,
+            command=_command(),
+            tell=typer.echo,
+        )
 
 
 @app.command()
@@ -190,6 +227,22 @@ def _dry_run(
             state = "done" if cell.is_done(run_folder.cell(name, cell.name)) else "to run"
             weights = ", packaged weights" if cell.weights else ""
             typer.echo(f"{state:<7} {name}/{cell.name}{weights}")
+
+
+@contextlib.contextmanager
+def _training_on(device: str | None) -> Iterator[None]:
+    from ..unrolled.distributed import place
+
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(place(device))
+            except ValueError as error:
+                raise SuiteError(str(error)) from error
+            yield
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; the same command goes on where this one stopped", err=True)
+        raise typer.Exit(130) from None
 
 
 def _names(text: str | None) -> list[str] | None:

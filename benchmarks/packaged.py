@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from .run_folder import read_json, write_json
+from .spec import MethodSpec
 
 FOLDER = Path(__file__).parents[1] / "unrolled" / "weights"
 CARD = "card.json"
@@ -22,10 +25,19 @@ def packaged(suite: str, task: str, method: str, seed: int) -> Path:
     return FOLDER / suite / task / f"{method}-{seed}"
 
 
-def fits(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether a packaged method was fitted to the same images, operator, noise and settings."""
-    card = read_json(folder / CARD)
-    return bool(card) and card.get("fitted_to") == identity
+def fits(folder: Path, identity: dict[str, Any], method: MethodSpec) -> bool:
+    """Whether a packaged method was fitted to the same images, operator, noise and settings.
+
+    A setting that the method has only had since then counts as its default.
+    """
+    fitted_to = read_json(folder / CARD).get("fitted_to", {})
+    settings = dict(fitted_to.get("method", {}))
+    seed = settings.pop("seed", None)
+    try:
+        fitted_to["method"] = {**type(method).model_validate(settings).identity(), "seed": seed}
+    except ValidationError:  # a setting that the method does not have any more
+        return False
+    return bool(fitted_to == identity)
 
 
 def digest(folder: Path) -> str:
