@@ -195,7 +195,7 @@ class Search:
         try:
             figure, state = self.evaluate(values, start)
         except (ArithmeticError, RuntimeError) as error:  # a solver that breaks at one value may work at others
-            self.trouble = f" ({type(error).__name__}: {error})"
+            self.trouble = f" ({error})"
             return Trial(values, math.nan, FAILED)
         loss = self.loss(figure)
         if math.isnan(loss) or loss == math.inf:

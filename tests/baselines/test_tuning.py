@@ -1,0 +1,587 @@
+"""Tuning: the search against known optima, and each rule against what it must choose by algebra."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from isocenter.baselines import tuned
+from isocenter.baselines.held_out import hold_out
+from isocenter.baselines.tuned import Estimate, Parameter, RuleName, TunedMethod, Tuning
+from isocenter.baselines.tuning import Axis, Search
+from isocenter.baselines.tuning_rules import SURE, Images
+from isocenter.benchmarks.classical_specs import TuningSpec
+from isocenter.benchmarks.plots import looks
+from isocenter.benchmarks.plots import tuning as tuning_figure
+from isocenter.benchmarks.run_folder import read_csv, read_json
+from isocenter.benchmarks.runner import run_suite
+from isocenter.benchmarks.schema import load_suite
+from isocenter.benchmarks.yaml_lines import SuiteError
+from isocenter.data.problem import Problem
+from isocenter.physics import (
+    Blur,
+    Downsample,
+    FourierSampling,
+    Identity,
+    Inpaint,
+    LinearOperator,
+    MultiCoilSampling,
+    ParallelBeam,
+    Radon,
+    views,
+)
+from isocenter.physics.masks import cartesian_random, pseudo_radial
+from torch import Tensor
+
+
+class Noisy(Problem):
+    """Smooth images of mean one, and Gaussian noise on their measurements."""
+
+    def __init__(self, physics: LinearOperator, count: int, sigma: float = 0.3, stated: bool = True) -> None:
+        self.physics, self.data_range, self.sigma = physics, 1.0, sigma
+        self.noise_level = sigma if stated else None
+        self.ids = self.patients = tuple(map(str, range(count)))
+
+    def truth(self, i: int) -> Tensor:
+        _, height, width = self.physics.domain
+        rows, columns = torch.linspace(0, 3, height), torch.linspace(0, 2 + i, width)
+        return (1 + rows.sin()[:, None] * columns.cos()).expand(self.physics.domain).clone()
+
+    def measurement(self, i: int, draw: int = 0) -> Tensor:
+        clean = self.physics.A(self.truth(i)[None])[0]
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(i + 1))
+        support = self.physics.support
+        return clean + self.sigma * (noise if support is None else noise * support)
+
+
+class WithoutTruth(Noisy):
+    """Measurements of images that nobody knows."""
+
+    def truth(self, i: int) -> Tensor:
+        raise AssertionError("the truth was asked for")
+
+    def measurement(self, i: int, draw: int = 0) -> Tensor:
+        return Noisy(self.physics, len(self), self.sigma).measurement(i, draw)
+
+
+class Shrinkage(TunedMethod):
+    """x̂ = Aᵀ y / (1 + λ)."""
+
+    searched = (Parameter("regularisation", 1e-3, 1e3),)
+
+    def __init__(self, tuning: Tuning | None = None) -> None:
+        super().__init__({"regularisation": None}, tuning)
+
+    def estimate(
+        self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
+    ) -> Estimate:
+        return Estimate(physics.A_adjoint(y) / (1 + values["regularisation"]))
+
+
+def shrinkage(fit: Any) -> float:
+    return 1 / (1 + fit.chosen["regularisation"])
+
+
+def search(
+    figure: Callable[[Mapping[str, float]], float], axes: list[Axis], budget: int, kept: int = 3, starts: Any = None
+) -> Search:
+    def evaluate(values: Mapping[str, float], start: Any) -> tuple[float, Any]:
+        if starts is not None:
+            starts.append((dict(values), start))
+        return figure(values), dict(values)
+
+    result = Search(axes, evaluate, lambda f: f, budget, kept)
+    result.run()
+    return result
+
+
+A, B, C = Axis("a", 1e-4, 1e2), Axis("b", 1e-2, 1e1), Axis("c", 1.0, 1e3)
+OPTIMUM = {"a": 0.02, "b": 0.7, "c": 40.0}
+
+
+def bowl(values: Mapping[str, float]) -> float:
+    logs = [math.log(values[name] / OPTIMUM[name]) for name in values]
+    return sum(log**2 for log in logs) + sum(logs) ** 2 / 2
+
+
+@pytest.mark.parametrize(("axes", "budget", "within"), [([A], 12, 0.01), ([A, B], 50, 0.05), ([A, B, C], 120, 0.05)])
+def test_a_quadratic_bowl_in_log_space(axes: list[Axis], budget: int, within: float) -> None:
+    found = search(bowl, axes, budget)
+    for name, value in found.best.values.items():
+        assert value == pytest.approx(OPTIMUM[name], rel=within)
+    assert len(found.trials) <= budget
+    assert not found.warnings()
+
+
+def test_a_second_lower_valley_is_found() -> None:
+    def valleys(values: Mapping[str, float]) -> float:
+        log = math.log10(values["a"])
+        return min(1 + (log + 2.3) ** 2, 3 * (log - 1.2) ** 2)
+
+    assert search(valleys, [A], 15).best.values["a"] == pytest.approx(10**1.2, rel=0.02)
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3, 7])
+@pytest.mark.parametrize("axes", [[A], [A, B], [A, B, C]])
+def test_the_budget_is_kept_and_nothing_is_tried_twice(axes: list[Axis], budget: int) -> None:
+    found = search(bowl, axes, budget)
+    tried = [tuple(trial.values.values()) for trial in found.trials]
+    assert len(tried) == len(set(tried)) == budget
+
+
+def test_whole_numbers_are_tried_once_each() -> None:
+    counts = Axis("iterations", 1, 200, integer=True)
+    found = search(lambda v: math.log(v["iterations"] / 17) ** 2, [counts], 30)
+    tried = [trial.values["iterations"] for trial in found.trials]
+    assert found.best.values == {"iterations": 17}
+    assert all(isinstance(value, int) for value in tried)
+    assert len(tried) == len(set(tried))
+    few = search(lambda v: -v["iterations"], [Axis("iterations", 1, 3, integer=True)], 30)
+    assert sorted(trial.values["iterations"] for trial in few.trials)[-1] == 3
+    assert any("iterations 3 is at the end 3" in warning for warning in few.warnings())
+    both = search(lambda v: bowl({"a": v["a"]}) + (v["n"] - 5) ** 2, [A, Axis("n", 1, 50, integer=True)], 60)
+    assert both.best.values["n"] == 5
+    assert both.best.values["a"] == pytest.approx(0.02, rel=0.1)
+
+
+def test_an_optimum_at_the_end_of_any_range_is_a_warning() -> None:
+    found = search(lambda v: math.log(v["a"]) + math.log(v["b"] / 0.5) ** 2, [A, B], 60)
+    assert [warning.split()[0] for warning in found.warnings()] == ["a"]
+    assert "1e-04 of its search range; the optimum may lie beyond" in found.warnings()[0]
+    assert [w.split()[0] for w in search(lambda v: -v["a"], [A], 15).warnings()] == ["a"]
+
+
+def test_failures_never_win() -> None:
+    def broken(values: Mapping[str, float]) -> float:
+        if values["a"] > 0.5:
+            return math.nan
+        if values["a"] < 1e-3:
+            raise torch.linalg.LinAlgError("singular")
+        return bowl(values)
+
+    found = search(broken, [A], 16)
+    assert found.best.values["a"] == pytest.approx(0.02, rel=0.05)
+    assert any("gave no finite result (singular)" in warning for warning in found.warnings())
+    with pytest.raises(ValueError, match="none of 5 values tried gave a finite result"):
+        search(lambda v: math.nan, [A], 5)
+    with pytest.raises(TypeError):  # a mistake in the code of a method is no failure at a value
+        search(lambda v: v["a"] + "", [A], 5)  # type: ignore[operator]
+
+
+def test_a_trial_starts_from_the_nearest_state_that_is_kept() -> None:
+    starts: list[tuple[dict[str, float], dict[str, float] | None]] = []
+    search(bowl, [A], 12, kept=99, starts=starts)
+    assert starts[0][1] is None
+    for i, (values, start) in enumerate(starts[1:], start=1):
+        assert start is not None
+        distances = [abs(math.log(other["a"] / values["a"])) for other, _ in starts[:i]]
+        assert abs(math.log(start["a"] / values["a"])) == pytest.approx(min(distances))
+    few = search(bowl, [A], 12, kept=2)
+    assert len(few._states) == 2
+    assert (few.best.values["a"],) in few._states  # states far from the best are dropped
+
+
+def test_impossible_searches_are_refused() -> None:
+    with pytest.raises(ValueError, match="give 0 < low < high"):
+        search(bowl, [Axis("a", 0.0, 1.0)], 5)
+    with pytest.raises(ValueError, match="4 parameters are free, at most 3"):
+        search(bowl, [A, B, C, Axis("d", 1, 2)], 5)
+    with pytest.raises(ValueError, match="expected one of validation, discrepancy"):
+        Tuning(rule="guess")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no validation images"):
+        Shrinkage().fit(Noisy(Identity((8, 8)), 0), Noisy(Identity((8, 8)), 0))
+
+
+def test_validation_finds_the_least_error() -> None:
+    problem = Noisy(Identity((16, 16)), 1)
+    x, y = problem.batch([0])
+    method = Shrinkage()
+    fit = method.fit(problem, problem)
+    assert shrinkage(fit) == pytest.approx(float((x * y).sum() / y.square().sum()), rel=2e-3)
+    assert fit.budget == f"{len(fit.curve)} values of regularisation on 1 validation images"
+    assert fit.axis == "regularisation"
+    assert [set(row) for row in fit.curve] == [{"x", "validation_psnr"}] * len(fit.curve)
+    assert [row["x"] for row in fit.curve] == sorted(row["x"] for row in fit.curve)
+    assert method.values == fit.chosen
+
+
+def test_discrepancy_leaves_a_misfit_as_large_as_the_noise() -> None:
+    problem = WithoutTruth(Identity((16, 16)), 3)
+    y = torch.stack([problem.measurement(i) for i in range(3)])
+    fit = Shrinkage(Tuning(20, "discrepancy")).fit(problem, problem)
+    expected = 1 - math.sqrt(y.numel() * 0.3**2 / float(y.square().sum()))  # (1 − s)² ‖y‖² = m σ²
+    assert shrinkage(fit) == pytest.approx(expected, rel=2e-3)
+    assert fit.budget.endswith("on 3 validation images, discrepancy principle, σ = 0.3")
+    assert set(fit.curve[0]) == {"x", "discrepancy"}
+
+
+def test_discrepancy_counts_what_is_measured_only() -> None:
+    problem = WithoutTruth(FourierSampling(pseudo_radial((16, 16), lines=6), complex_image=True), 2)
+    y = torch.stack([problem.measurement(i) for i in range(2)])
+    fit = Shrinkage(Tuning(20, "discrepancy")).fit(problem, problem)
+    count = 2 * 2 * int(problem.physics.support.expand(16, 16).sum())  # two images, real and imaginary part
+    assert shrinkage(fit) == pytest.approx(1 - math.sqrt(count * 0.3**2 / float(y.square().sum())), rel=2e-3)
+
+
+def test_sure_finds_steins_shrinkage() -> None:
+    problem = WithoutTruth(Identity((16, 16)), 3)
+    y = torch.stack([problem.measurement(i) for i in range(3)])
+    fit = Shrinkage(Tuning(20, "sure")).fit(problem, problem)
+    # ‖y − s y‖² + 2 σ² m s is least at s = 1 − m σ² / ‖y‖², the positive-part James–Stein factor but for m − 2.
+    assert shrinkage(fit) == pytest.approx(1 - y.numel() * 0.3**2 / float(y.square().sum()), rel=2e-3)
+    assert "Stein's unbiased risk estimate, σ = 0.3" in fit.budget
+
+
+def soft(y: Tensor, physics: LinearOperator, start: Any) -> Estimate:
+    """Soft thresholding of Aᵀ y: neither linear nor smooth."""
+    x = physics.A_adjoint(y)
+    return Estimate(x.sign() * (x.abs() - 0.4).clamp_min(0))
+
+
+@pytest.mark.parametrize(
+    "physics",
+    [
+        Identity((64, 64)),
+        Blur(torch.ones(3, 3) / 9, (64, 64)),
+        FourierSampling(pseudo_radial((64, 64), lines=24), complex_image=True),
+    ],
+    ids=["identity", "blur", "k-space"],
+)
+def test_sure_is_near_the_true_risk(physics: LinearOperator) -> None:
+    problem = Noisy(physics, 8)
+    x, y = problem.batch(range(8))
+    figures, _ = SURE(problem, 0.3).figures(Images(range(8), y, None), soft, None)
+    error = physics.A(soft(y, physics, None).x) - physics.A(x)
+    measured = math.prod(physics.range) if physics.support is None else int(physics.support.sum()) * 2
+    risk = error.flatten(1).square().sum(1) / measured
+    assert float(figures.mean()) == pytest.approx(float(risk.mean()), rel=0.05)
+    alone, _ = SURE(problem, 0.3).figures(Images(range(5, 6), y[5:6], None), soft, None)
+    assert float(alone) == pytest.approx(float(figures[5]), rel=1e-4)  # no matter what else is in the batch
+
+
+class Level(TunedMethod):
+    """Every pixel is the mean of what is measured, times s."""
+
+    searched = (Parameter("factor", 1e-2, 1e2),)
+
+    def estimate(
+        self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
+    ) -> Estimate:
+        seen = torch.ones(physics.range) if physics.support is None else physics.support.expand(physics.range)
+        mean = y.flatten(1).sum(1) / seen.sum()
+        return Estimate(values["factor"] * mean.reshape(-1, 1, 1, 1).expand(-1, *physics.domain))
+
+
+def test_held_out_predicts_what_it_has_not_seen() -> None:
+    problem = WithoutTruth(Identity((16, 16)), 1)
+    fit = Level({"factor": None}, Tuning(20, "held-out")).fit(problem, problem)
+    y, (_, withheld) = problem.measurement(0), hold_out(problem.physics)
+    # The best constant for the withheld pixels is their own mean, whatever the mean of the others.
+    assert fit.chosen["factor"] == pytest.approx(float(y[withheld].mean() / y[~withheld].mean()), rel=0.01)
+    assert "error of withheld measurements" in fit.budget
+
+
+SCANS: dict[str, LinearOperator] = {
+    "identity": Identity((2, 12, 12)),
+    "inpaint": Inpaint(torch.arange(144).reshape(12, 12) % 3 > 0),
+    "blur": Blur(torch.ones(3, 3) / 9, (12, 12), "valid"),
+    "downsample": Downsample((12, 12), 2),
+    "radon": Radon(ParallelBeam(views(20), 17), (12, 12)),
+    "columns": FourierSampling(cartesian_random((32, 30), 2.0, 8, seed=1)),
+    "rows": FourierSampling(cartesian_random((30, 32), 2.0, 8, seed=1).T.contiguous(), complex_image=True),
+    "radial": FourierSampling(pseudo_radial((32, 32), lines=8)),
+    "coils": MultiCoilSampling(cartesian_random((16, 32), 2.0, 8, seed=1), torch.randn(2, 3, 16, 32)),
+}
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_a_tenth_is_withheld_and_the_rest_is_measured_as_before(name: str) -> None:
+    physics = SCANS[name]
+    rest, withheld = hold_out(physics)
+    seen = torch.ones(physics.range, dtype=torch.bool)
+    if physics.support is not None:
+        seen = physics.support.expand(physics.range)
+    assert 0.05 < float(withheld.sum() / seen.sum()) < 0.15
+    assert not (withheld & ~seen).any()
+    x = torch.randn(2, *physics.domain, generator=torch.Generator().manual_seed(0))
+    y = physics.A(x)
+    torch.testing.assert_close(rest.A(x), y * ~withheld)
+    torch.testing.assert_close(rest.A_adjoint(y), physics.A_adjoint(y * ~withheld))
+    assert rest.support is not None
+    assert torch.equal(rest.support.expand(physics.range), seen & ~withheld)
+    spoilt = torch.where(withheld, torch.full_like(y, 1e3), y) * ~withheld
+    torch.testing.assert_close(rest.direct(spoilt), rest.direct(y * ~withheld))
+    assert torch.equal(hold_out(physics)[1], withheld)
+
+
+def test_views_and_lines_are_withheld_as_a_whole() -> None:
+    def kinds(name: str) -> tuple[Tensor, Tensor]:
+        part = hold_out(SCANS[name])[1].flatten(0, -3).any(0)
+        return part.any(1), part.any(0)
+
+    in_view, _ = kinds("radon")
+    assert int(in_view.sum()) == 2
+    assert torch.equal(hold_out(SCANS["radon"])[1][0], in_view[:, None].expand(20, 17))
+    for name, axis in (("columns", 0), ("rows", 1), ("coils", 0)):
+        scan, part = SCANS[name], hold_out(SCANS[name])[1].flatten(0, -3).any(0)
+        mask: Tensor = scan.mask  # type: ignore[assignment]
+        assert torch.equal(part.any(axis), (part | ~mask).all(axis) & part.any(axis))  # all of a line that is measured
+    radial = hold_out(SCANS["radial"])[1]
+    assert not radial[:, 14:19, 14:19].any()  # the centre of k-space stays
+    with pytest.raises(ValueError, match="choose another rule"):
+        hold_out(Radon(ParallelBeam(views(1), 17), (12, 12)))
+
+
+def test_rules_say_what_they_need() -> None:
+    silent = Noisy(Identity((8, 8)), 1, stated=False)
+    for rule in ("discrepancy", "sure"):
+        with pytest.raises(ValueError, match="give noise_level, in the unit of the measurements"):
+            Shrinkage(Tuning(rule=rule)).fit(silent, silent)
+        Shrinkage(Tuning(rule=rule, noise_level=0.3)).fit(silent, silent)
+    clean = Noisy(Identity((8, 8)), 1, sigma=0.0)
+    with pytest.raises(ValueError, match="noise level is 0"):
+        Shrinkage(Tuning(rule="sure")).fit(clean, clean)
+    with pytest.raises(ValueError, match="discrepancy chooses one parameter, 2 are free"):
+        Filter(tuning=Tuning(rule="discrepancy")).fit(silent, Noisy(Identity((8, 8)), 1))
+
+
+class Filter(TunedMethod):
+    """Wiener filter x̂ = F⁻¹ F y / (1 + (k / cutoff)^power), with k from 0 to 1."""
+
+    searched = (Parameter("cutoff", 1e-2, 1e1), Parameter("power", 0.5, 20.0))
+
+    def __init__(self, cutoff: float | None = None, power: float | None = None, tuning: Tuning | None = None) -> None:
+        super().__init__({"cutoff": cutoff, "power": power}, tuning)
+
+    def estimate(
+        self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
+    ) -> Estimate:
+        rows, columns = (torch.fft.fftfreq(n)[:, None] for n in y.shape[-2:])
+        k = 2 * (rows**2 + columns.T**2).sqrt()
+        response = 1 / (1 + (k / values["cutoff"]) ** values["power"])
+        return Estimate(torch.fft.ifft2(torch.fft.fft2(y) * response).real)
+
+
+def error(problem: Problem, method: TunedMethod) -> float:
+    x, y = problem.batch(range(len(problem)))
+    return float((method.reconstruct(y, problem.physics) - x).square().mean())
+
+
+def test_two_parameters_are_tuned_together(tmp_path: Path) -> None:
+    problem = Noisy(Identity((32, 32)), 2)
+    method = Filter(tuning=Tuning(40))
+    fit = method.fit(problem, problem)
+    grid = [(c, p) for c in np.geomspace(1e-2, 10, 24) for p in np.geomspace(0.5, 20, 24)]
+    best = min(error(problem, Filter(c, p)) for c, p in grid)
+    assert error(problem, method) < 1.01 * best
+    assert set(fit.chosen) == {"cutoff", "power"}
+    assert fit.budget == f"{len(fit.curve)} values of cutoff and power on 2 validation images"
+    assert set(fit.curve[0]) == {"x", "validation_psnr", "cutoff", "power"}
+    assert [row["x"] for row in fit.curve] == list(range(1, len(fit.curve) + 1))
+    tuning_figure({"filter": {"curve": fit.curve, "axis": fit.axis}}, looks({"filter": "Filter"}))
+    method.save(tmp_path)
+    again = Filter()
+    again.load(tmp_path)
+    assert again.values == method.values
+
+    half = Filter(power=4.0, tuning=Tuning(15))
+    alone = half.fit(problem, problem)
+    assert set(alone.chosen) == {"cutoff"}
+    assert half.values["power"] == 4.0
+    assert error(problem, half) <= 1.005 * min(error(problem, Filter(c, 4.0)) for c in np.geomspace(1e-2, 10, 60))
+
+
+class Landweber(TunedMethod):
+    """x ← x − τ ((1 + λ) x − y) until it stands still; counts its iterations."""
+
+    searched = (Parameter("regularisation", 1e-3, 1e1),)
+    warm = True
+
+    def __init__(self) -> None:
+        super().__init__({"regularisation": None})
+        self.iterations = 0
+
+    def estimate(
+        self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
+    ) -> Estimate:
+        x = torch.zeros_like(y) if start is None or not self.warm else start
+        assert x.shape == y.shape  # the state of the same images
+        for _ in range(10_000):
+            step = 0.05 * ((1 + values["regularisation"]) * x - y)
+            x, self.iterations = x - step, self.iterations + 1
+            if float(step.abs().max()) < 1e-5:
+                break
+        return Estimate(x, x)
+
+
+def test_warm_starts_save_work_and_change_nothing() -> None:
+    problem = Noisy(Identity((16, 16)), 3)
+    warm, cold = Landweber(), Landweber()
+    cold.warm = False
+    first, second = warm.fit(problem, problem), cold.fit(problem, problem)
+    assert warm.iterations < 0.8 * cold.iterations
+    assert shrinkage(first) == pytest.approx(shrinkage(second), rel=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["validation", "sure", "held-out"])
+def test_large_sets_are_reconstructed_in_groups(rule: RuleName, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, sizes = Noisy(Identity((8, 8)), 5), []
+
+    class Counting(Landweber):
+        def estimate(self, y: Tensor, *args: Any, **options: Any) -> Estimate:
+            sizes.append(len(y))
+            return super().estimate(y, *args, **options)
+
+    def fit() -> Any:
+        method = Counting()
+        method.tuning = Tuning(rule=rule)
+        return method.fit(problem, problem)
+
+    together = fit()
+    assert set(sizes) == {5}
+    sizes.clear()
+    monkeypatch.setattr(tuned, "TOGETHER", 2 * 64)
+    groups = fit()
+    assert set(sizes) == {1, 2}
+    assert groups.chosen["regularisation"] == pytest.approx(together.chosen["regularisation"], rel=0.01)
+
+
+def test_yaml_knows_the_same_rules() -> None:
+    assert get_args(TuningSpec.model_fields["rule"].annotation) == get_args(RuleName)
+    assert TuningSpec(budget=20, rule="sure", noise_level=0.1).build() == Tuning(20, "sure", 0.1)
+
+
+PLUGIN = '''
+from typing import ClassVar, Literal
+
+import numpy as np
+from isocenter.baselines.tuned import Estimate, Parameter, TunedMethod
+from isocenter.benchmarks.classical_specs import TuningSpec
+from isocenter.benchmarks.spec import DatasetSpec, MethodSpec
+from isocenter.data.datasets import Dataset, Sample
+
+
+class Squares(DatasetSpec):
+    """Images of one grey each: 1 for validation, a weaker one for the test."""
+
+    kind: Literal["squares"]
+    grey: float = 0.3
+
+    def build(self, name):
+        def samples(split, grey):
+            return tuple(
+                Sample(f"{split}{k}", f"{split}{k}", lambda: np.full((16, 16), grey, np.float32)) for k in range(3)
+            )
+
+        splits = {"train": (), "validation": samples("validation", 1.0), "test": samples("test", self.grey)}
+        return Dataset(name, (16, 16), 1, 1.0, 1.0, "", (0.0, 1.0), (), splits)
+
+
+class Shrinkage(TunedMethod):
+    searched = (Parameter("regularisation", 1e-3, 1e3),)
+
+    def estimate(self, y, physics, values, *, start=None, rough=False):
+        return Estimate(y / (1 + values["regularisation"]))
+
+
+class ShrinkageSpec(MethodSpec):
+    kind: Literal["shrinkage"]
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "Shrinkage"
+
+    def build(self, seed):
+        return Shrinkage({"regularisation": None}, self.tuning.build())
+
+    def needs(self):
+        return ("validation",)
+
+
+SPECS = [Squares, ShrinkageSpec]
+'''
+
+SUITE = """\
+name: rules
+plugins: [plugin.py]
+data: {kind: squares}
+methods:
+  - kind: shrinkage
+  - {kind: shrinkage, name: upper, label: Best, tuning: {rule: oracle}}
+  - {kind: shrinkage, name: stein, tuning: {rule: sure, budget: 20}}
+  - {kind: shrinkage, name: morozov, tuning: {rule: discrepancy, noise_level: 0.2}}
+tasks:
+  denoising:
+    physics: {kind: identity}
+    noise: {kind: gaussian, sigma: 0.2}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
+    path = tmp_path / "rules.yaml"
+    path.write_text(SUITE, encoding="utf-8")
+    return path
+
+
+def test_the_oracle_is_tuned_on_the_test_images_and_says_so(suite: Path, tmp_path: Path) -> None:
+    outcome = run_suite(load_suite(suite), tmp_path / "run")
+    assert not outcome.failed
+    cells = {path.name.rsplit("-", 2)[0]: path for path in (tmp_path / "run" / "cells" / "denoising").iterdir()}
+    fits = {name: read_json(path / "fit.json") for name, path in cells.items()}
+    with h5py.File(tmp_path / "run" / "tasks" / "denoising" / "measurements.h5") as file:
+        measured = {
+            split: (torch.from_numpy(file[split]["truth"][:]), torch.from_numpy(file[split]["measurement"][:]))
+            for split in ("validation", "test")
+        }
+
+    def chosen(name: str) -> float:
+        return 1 / (1 + fits[name]["chosen"]["regularisation"])
+
+    for name, split in (("shrinkage", "validation"), ("upper", "test")):
+        x, y = measured[split]
+        factors = np.linspace(0, 1, 2001)
+        psnr = [-10 * float(torch.log10((s * y - x).square().mean((1, 2, 3))).mean()) for s in factors]
+        assert chosen(name) == pytest.approx(factors[np.argmax(psnr)], abs=5e-3)
+    y = measured["validation"][1]
+    assert chosen("stein") == pytest.approx(1 - y.numel() * 0.2**2 / float(y.square().sum()), rel=3e-3)
+
+    assert "on 3 test images" in fits["upper"]["budget"]
+    assert fits["upper"]["warnings"][0] == "oracle: tuned on the test images, an upper bound and no result"
+    spec = read_json(cells["upper"] / "spec.json")
+    assert (spec["label"], spec["group"]) == ("Best (oracle)", "oracle")
+    assert read_json(cells["shrinkage"] / "spec.json")["group"] == "classical"
+
+    scores = {
+        name: np.mean([float(row["psnr"]) for row in read_csv(path / "metrics.csv")]) for name, path in cells.items()
+    }
+    assert max(scores, key=scores.__getitem__) == "upper"
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Best (oracle): oracle: tuned on the test images, an upper bound and no result" in page
+    assert "Best (oracle), the" not in page  # neither the reference nor the winner
+    assert "is clearly best" not in page.split("Best (oracle)")[-1]
+
+
+def test_the_oracles_cell_depends_on_the_test_images(suite: Path) -> None:
+    from isocenter.benchmarks.runner import expand, open_tasks
+
+    def keys(*overrides: str) -> list[str]:
+        loaded = load_suite(suite, overrides)
+        return [cell.key for cell in expand(loaded, open_tasks(loaded))["denoising"]]
+
+    assert all(one != other for one, other in zip(keys(), keys("data.grey=0.4"), strict=True))
+    assert len(set(keys())) == 4
+
+
+def test_mistakes_in_yaml(suite: Path) -> None:
+    with pytest.raises(SuiteError, match="'upper' is tuned on the test images and cannot be the reference"):
+        load_suite(suite, ("reference=upper",))
+    with pytest.raises(SuiteError, match="rule validation uses no noise level"):
+        load_suite(suite, ("methods.0.tuning={noise_level: 0.1}",))
+    with pytest.raises(SuiteError, match="held-out"):
+        load_suite(suite, ("methods.0.tuning={rule: heldout}",))
