@@ -152,8 +152,8 @@ class Tikhonov(TunedMethod):
         worst = float(solution.error.max())
         if not rough and not worst <= self.tol:
             warnings.warn(
-                f"Tikhonov regularisation stopped after at most {self.max_iter} iterations, off by {worst:.1e}, tolerance "
-                f"{self.tol:.1e}; raise max_iter, or regularisation where rounding error is what limits it",
+                f"Tikhonov regularisation stopped after at most {self.max_iter} iterations, off by {worst:.1e}, "
+                f"tolerance {self.tol:.1e}; raise max_iter, or regularisation where rounding error is what limits it",
                 ConvergenceWarning,
                 stacklevel=3,
             )
