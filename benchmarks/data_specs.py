@@ -36,8 +36,23 @@ class HounsfieldSpec(Spec):
         return Attenuation(self.water, self.hu, self.display)
 
 
+class SimulatedPhaseSpec(Spec):
+    """Magnitude images with a smooth random phase."""
+
+    kind: Literal["simulated-phase"]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class RawKspaceSpec(Spec):
+    """Files are fully sampled multi-coil k-space, whose coils are combined by maps from its central lines."""
+
+    kind: Literal["raw-kspace"]
+    key: str | None = None
+    calibration_lines: Annotated[int, Field(ge=8)] = 24
+
+
 class PhantomsSpec(DatasetSpec):
-    """Procedural images, as many as asked for."""
+    """Procedural images, as many as asked for; real ones unless ``complex`` says how they get a phase."""
 
     kind: Literal["phantoms"]
     family: Literal["head", "torso", "breast", "ellipses", "dival-ellipses", "shepp-logan"]
@@ -49,6 +64,7 @@ class PhantomsSpec(DatasetSpec):
     oversampling: Count = 1
     contrast: Literal["T1", "T2", "FLAIR"] = "T1"
     attenuation: HounsfieldSpec = HounsfieldSpec()
+    complex: SimulatedPhaseSpec | None = None
 
     @model_validator(mode="after")
     def _fits_the_family(self) -> PhantomsSpec:
@@ -59,12 +75,15 @@ class PhantomsSpec(DatasetSpec):
                 raise mistake(f"only the {family} phantom has {key}; the family is {self.family}", key)
         if self.family in ("head", "torso") and self.size * self.oversampling < 64:
             raise mistake(f"the {self.family} phantom needs 64 pixels or more, got {self.size}", "size")
+        if self.complex is not None and self.family in ("torso", "breast", "ellipses"):
+            raise mistake(f"{self.family} phantoms are no magnitudes of MR images and get no phase", "complex")
         return self
 
     def build(self, name: str) -> Dataset:
         from ..data.phantom_datasets import phantoms
+        from ..data.simulated_phase import with_simulated_phase
 
-        return phantoms(
+        dataset = phantoms(
             name,
             self.family,
             self.size,
@@ -74,9 +93,16 @@ class PhantomsSpec(DatasetSpec):
             contrast=self.contrast,
             attenuation=self.attenuation.build(),
         )
+        return dataset if self.complex is None else with_simulated_phase(dataset, self.complex.seed)
+
+    def identity(self) -> dict[str, Any]:
+        # Keys younger than the packaged weights are left out at their defaults, so that these stay valid.
+        return self.model_dump(mode="json", exclude={"complex"} if self.complex is None else None)
 
     def training_identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"test"})
+        identity = self.identity()
+        identity.pop("test")
+        return identity
 
 
 class ScaledSpec(Spec):
@@ -176,6 +202,7 @@ class ImagesSpec(DatasetSpec):
 
     The folder is ``root``, or ``folder`` of a ``set`` that ``isocenter fetch`` brings or a mirror has. ``patient`` is
     a regular expression on the relative path whose first group is the patient, ``file`` (each its own), or ``header``.
+    Images are real, magnitudes where files are complex, unless ``complex`` says how they get a phase.
     ``train``, ``validation`` and ``test`` bound the number of images, evenly spread.
     """
 
@@ -196,6 +223,7 @@ class ImagesSpec(DatasetSpec):
     validation: Images | None = None
     test: Count | None = None
     labels: tuple[str, ...] = ()
+    complex: Annotated[SimulatedPhaseSpec | RawKspaceSpec, Field(discriminator="kind")] | None = None
 
     @field_validator("patient")
     @classmethod
@@ -225,19 +253,24 @@ class ImagesSpec(DatasetSpec):
             raise mistake("say which folder of the set, such as folder: mri/open_ms")
         if self.set is None and self.folder is not None:
             raise mistake("folder belongs to a set; with root give the whole path there", "folder")
+        if self.complex is not None and self.intensity.kind == "hu":
+            raise mistake("complex images have no Hounsfield units; use intensity: {kind: scaled}", "intensity", "kind")
         return self
 
     def build(self, name: str) -> Dataset:
         from ..data.image_folders import Patients, Slices, find_files, image_folder
         from ..data.image_grids import Grid
+        from ..data.raw_kspace import RawKspace
+        from ..data.simulated_phase import with_simulated_phase
 
-        root = self.place()
+        root, added = self.place(), self.complex
+        raw = RawKspace(added.key, added.calibration_lines) if isinstance(added, RawKspaceSpec) else None
         if isinstance(self.split, PatternLists):
             lists = {"train": self.split.train, "validation": self.split.validation, "test": self.split.test}
             files: Any = {split: find_files(root, patterns) for split, patterns in lists.items() if patterns}
         else:
             files = find_files(root, self.files)
-        return image_folder(
+        dataset = image_folder(
             name,
             root,
             files,
@@ -248,7 +281,9 @@ class ImagesSpec(DatasetSpec):
             slices=Slices(**self.slices.model_dump()),
             limit={"train": self.train, "validation": self.validation, "test": self.test},
             labels=self.labels,
+            kspace=raw,
         )
+        return with_simulated_phase(dataset, added.seed) if isinstance(added, SimulatedPhaseSpec) else dataset
 
     def place(self) -> Path:
         """The folder of the files; a set lies in the mirror, or where ``isocenter fetch`` brought it."""
@@ -275,7 +310,8 @@ class ImagesSpec(DatasetSpec):
         return fingerprint(self.place(), find_files(self.place(), patterns))
 
     def identity(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"root", "set", "folder"})
+        young = {"complex"} if self.complex is None else set()  # see PhantomsSpec
+        return self.model_dump(mode="json", exclude={"root", "set", "folder"} | young)
 
     def training_identity(self) -> dict[str, Any]:
         identity = self.identity()

@@ -17,13 +17,9 @@ if TYPE_CHECKING:
     from ..data.datasets import Dataset
     from ..physics import LinearOperator
 
-Shape = tuple[int, int]
+Shape = tuple[int, ...]
+Plane = tuple[int, int]
 Seed = Annotated[int, Field(ge=0)]
-
-DATA_CRIME = (
-    "data crime: k-space is simulated from magnitude images, without phase and coils, "
-    "by the transform that reconstructs them"
-)
 
 
 class CartesianMask(Spec):
@@ -34,7 +30,7 @@ class CartesianMask(Spec):
     calibration_lines: Annotated[int, Field(ge=0)]
     seed: Seed = 0
 
-    def build(self, shape: Shape) -> Tensor:
+    def build(self, shape: Plane) -> Tensor:
         from ..physics import masks
 
         if self.kind == "uniform":
@@ -51,7 +47,7 @@ class PoissonDiscMask(Spec):
     calibration: Annotated[int, Field(ge=0)]
     seed: Seed = 0
 
-    def build(self, shape: Shape) -> Tensor:
+    def build(self, shape: Plane) -> Tensor:
         from ..physics.poisson_disc import poisson_disc
 
         return poisson_disc(shape, self.acceleration, self.calibration, seed=self.seed)
@@ -70,7 +66,7 @@ class PseudoRadialMask(Spec):
             raise mistake("give either lines, a number, or fraction, a share of k-space")
         return self
 
-    def build(self, shape: Shape) -> Tensor:
+    def build(self, shape: Plane) -> Tensor:
         from ..physics.masks import pseudo_radial
 
         return pseudo_radial(shape, lines=self.lines, fraction=self.fraction)
@@ -83,7 +79,7 @@ class FileMask(Spec):
     path: SuitePath
     key: str | None = None
 
-    def build(self, shape: Shape) -> Tensor:
+    def build(self, shape: Plane) -> Tensor:
         from ..physics.masks import load_mask
 
         mask = load_mask(self.path, self.key)
@@ -92,23 +88,92 @@ class FileMask(Spec):
         return mask
 
 
+Mask = Annotated[CartesianMask | PoissonDiscMask | PseudoRadialMask | FileMask, Field(discriminator="kind")]
+
+
 class FourierSpec(PhysicsSpec):
-    """Sampled k-space of real images."""
+    """Sampled k-space of one coil, of real or of complex images."""
 
     kind: Literal["fourier"]
     measures = "k-space"
-    mask: Annotated[CartesianMask | PoissonDiscMask | PseudoRadialMask | FileMask, Field(discriminator="kind")]
+    mask: Mask
 
     def build(self, shape: Shape, pixel_size: float) -> LinearOperator:
         from ..physics.fourier import FourierSampling
 
-        return FourierSampling(self.mask.build(shape))
+        return FourierSampling(self.mask.build(_plane(shape)), complex_image=len(shape) == 3)
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
-        return (DATA_CRIME,)
+        return (_data_crime(dataset),)
 
     def inputs(self) -> str:
-        return _hash(self.mask.path) if isinstance(self.mask, FileMask) else ""
+        return _hash(self.mask)
+
+
+class SimulatedCoils(Spec):
+    """A ring of loops around the image."""
+
+    kind: Literal["simulated"]
+    coils: Count = 8
+    seed: Seed = 0
+
+    def build(self, shape: Plane) -> Tensor:
+        from ..physics.coil_maps import simulated_coil_maps
+
+        return simulated_coil_maps(shape, self.coils, self.seed)
+
+
+class EstimatedCoils(Spec):
+    """ESPIRiT maps from the central lines of raw multi-coil k-space on the grid of the images."""
+
+    kind: Literal["estimated"]
+    path: SuitePath
+    key: str | None = None
+    calibration_lines: Annotated[int, Field(ge=8)] = 24
+
+    def build(self, shape: Plane) -> Tensor:
+        from ..data.raw_kspace import read_coils
+        from ..physics.coil_maps import estimate_coil_maps
+
+        return _fitting(estimate_coil_maps(read_coils(self.path, self.key), self.calibration_lines), shape, self.path)
+
+
+class FileCoils(Spec):
+    """Complex maps (coils, H, W) from a file."""
+
+    kind: Literal["file"]
+    path: SuitePath
+    key: str | None = None
+
+    def build(self, shape: Plane) -> Tensor:
+        from ..data.raw_kspace import read_coils
+
+        return _fitting(read_coils(self.path, self.key), shape, self.path)
+
+
+class MultiCoilSpec(PhysicsSpec):
+    """Sampled k-space of several coils, of complex images."""
+
+    kind: Literal["multicoil"]
+    measures = "k-space"
+    mask: Mask
+    coil_maps: Annotated[SimulatedCoils | EstimatedCoils | FileCoils, Field(discriminator="kind")]
+
+    def build(self, shape: Shape, pixel_size: float) -> LinearOperator:
+        from ..physics.multicoil import MultiCoilSampling
+
+        if len(shape) != 3:
+            raise ValueError(
+                "coils see complex images and these are real; give the data a phase, complex: {kind: simulated-phase}"
+            )
+        return MultiCoilSampling(self.mask.build(_plane(shape)), self.coil_maps.build(_plane(shape)))
+
+    def labels(self, dataset: Dataset) -> tuple[str, ...]:
+        maps = f"{self.coil_maps.coils} simulated coils" if self.coil_maps.kind == "simulated" else "given coil maps"
+        return (f"data crime: k-space is simulated from images and {maps}, which the methods are told exactly",)
+
+    def inputs(self) -> str:
+        return _hash(self.mask) + _hash(self.coil_maps)
 
 
 class IdentitySpec(PhysicsSpec):
@@ -140,8 +205,9 @@ class InpaintSpec(PhysicsSpec):
         from ..physics.noise import seeded_generator
         from ..physics.pointwise import Inpaint
 
-        order = torch.randperm(shape[0] * shape[1], generator=seeded_generator("inpaint", self.seed))
-        return Inpaint((order < round(self.seen * len(order))).reshape(shape))
+        height, width = _plane(shape)
+        order = torch.randperm(height * width, generator=seeded_generator("inpaint", self.seed))
+        return Inpaint((order < round(self.seen * len(order))).reshape(height, width).expand(shape))
 
 
 class GaussianPSF(Spec):
@@ -212,7 +278,7 @@ class BlurSpec(PhysicsSpec):
         return Blur(self.psf.build(), shape, self.boundary, noise_to_signal=self.noise_to_signal)
 
     def inputs(self) -> str:
-        return _hash(self.psf.path) if isinstance(self.psf, MeasuredPSF) else ""
+        return _hash(self.psf)
 
 
 class DownsampleSpec(PhysicsSpec):
@@ -230,11 +296,29 @@ class DownsampleSpec(PhysicsSpec):
         return Downsample(shape, self.factor, low_pass)
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
-        return (*super().labels(dataset), *((DATA_CRIME,) if self.low_pass == "kspace" else ()))
+        return (*super().labels(dataset), *((_data_crime(dataset),) if self.low_pass == "kspace" else ()))
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+def _plane(shape: Shape) -> Plane:
+    """(H, W) of real and of complex images."""
+    return shape[-2], shape[-1]
 
 
-SPECS = (RadonSpec, FourierSpec, IdentitySpec, InpaintSpec, BlurSpec, DownsampleSpec)
+def _data_crime(dataset: Dataset) -> str:
+    images = "magnitude images, without phase and coils," if dataset.channels == 1 else "complex images of one coil"
+    return f"data crime: k-space is simulated from {images} by the transform that reconstructs them"
+
+
+def _fitting(maps: Tensor, shape: Plane, path: Path) -> Tensor:
+    if tuple(maps.shape[-2:]) != shape:
+        raise ValueError(f"{path.name} gives coil maps of {tuple(maps.shape[-2:])}, the images are {shape}")
+    return maps
+
+
+def _hash(source: Spec) -> str:
+    """SHA-256 of the file of a mask, psf or coil maps; empty where it comes from no file."""
+    path = getattr(source, "path", None)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else ""
+
+
+SPECS = (RadonSpec, FourierSpec, MultiCoilSpec, IdentitySpec, InpaintSpec, BlurSpec, DownsampleSpec)

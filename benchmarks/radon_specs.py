@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..physics import LinearOperator
     from ..physics.geometry import Geometry
 
-Shape = tuple[int, int]
+Shape = tuple[int, ...]
 Kernel = Literal["linear", "line", "strip"]
 
 
@@ -115,6 +115,8 @@ class RadonSpec(PhysicsSpec):
     def build(self, shape: Shape, pixel_size: float) -> LinearOperator:
         from ..physics.radon import Radon
 
+        if len(shape) != 2:
+            raise ValueError("line integrals are of real images; take the key 'complex' out of the data")
         geometry = self.geometry.build(shape, pixel_size)
         return Radon(geometry, shape, pixel_size, self.kernel, self.backend, self.filter, self.cutoff)
 

@@ -97,23 +97,23 @@ class PhysicsSpec(Spec):
     measures: ClassVar[Literal["line integrals", "k-space", "images", "anything"]] = "anything"
 
     @abstractmethod
-    def build(self, shape: tuple[int, int], pixel_size: float) -> LinearOperator:
+    def build(self, shape: tuple[int, ...], pixel_size: float) -> LinearOperator:
         """The operator that methods reconstruct with.
 
         Args:
-            shape: (H, W) of the images.
+            shape: (H, W) of the images, or (2, H, W) of complex ones.
             pixel_size: mm.
         """
 
     def simulator(
-        self, shape: tuple[int, int], pixel_size: float, oversampling: int
+        self, shape: tuple[int, ...], pixel_size: float, oversampling: int
     ) -> Callable[[Tensor], Tensor] | None:
         """Fine images ``[1, C, sH, sW]`` → noise-free measurements; None where ``build(…).A`` of the truth is used."""
         return None
 
     def labels(self, dataset: Dataset) -> tuple[str, ...]:
         """What a reader must know about measurements simulated this way; subclasses add to it."""
-        simulate = self.simulator(dataset.shape, dataset.pixel_size, dataset.oversampling)
+        simulate = self.simulator(dataset.image_shape, dataset.pixel_size, dataset.oversampling)
         return (SAME_OPERATOR,) if simulate is None else ()
 
     def inputs(self) -> str:

@@ -48,8 +48,8 @@ class OpenTask:
     @cached_property
     def physics(self) -> LinearOperator:
         with self.loaded.at("tasks", self.name, "physics"):
-            physics = self.spec.physics.build(self.dataset.shape, self.dataset.pixel_size)
-            expected = (1, *self.dataset.shape)
+            physics = self.spec.physics.build(self.dataset.image_shape, self.dataset.pixel_size)
+            expected = (self.dataset.channels, *self.dataset.shape)
             if physics.domain != expected:
                 raise ValueError(f"the operator takes images of {physics.domain}, the data are {expected}")
             return physics
@@ -98,7 +98,7 @@ class OpenTask:
     def simulate(self) -> Any:
         with self.loaded.at("tasks", self.name, "physics"):
             dataset = self.dataset
-            return self.spec.physics.simulator(dataset.shape, dataset.pixel_size, dataset.oversampling)
+            return self.spec.physics.simulator(dataset.image_shape, dataset.pixel_size, dataset.oversampling)
 
     def simulated(self, split: str) -> Problem:
         """A split whose measurements are simulated when they are asked for."""

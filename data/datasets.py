@@ -20,7 +20,7 @@ class Sample:
     Attributes:
         id: unique in the dataset, stable over runs.
         patient: whose image it is; a patient is in one split only.
-        load: returns the image ``[sH, sW]`` on the fine grid, in the dataset's units.
+        load: returns the image ``[sH, sW]`` on the fine grid, in the dataset's units; complex where the images are.
     """
 
     id: str
@@ -42,6 +42,8 @@ class Dataset:
         display: grey window for pictures, in ``units``.
         labels: what a reader of results must know about the data.
         splits: samples by split.
+        channels: 1, or 2 where images are complex; the data range and the window are then those of magnitudes.
+        water: attenuation in 1/mm that is 0 HU; None where intensities are no attenuations.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Dataset:
     display: tuple[float, float]
     labels: tuple[str, ...]
     splits: Mapping[str, tuple[Sample, ...]]
+    channels: int = 1
+    water: float | None = None
 
     def __post_init__(self) -> None:
         owner: dict[str, str] = {}
@@ -64,17 +68,24 @@ class Dataset:
                         "a patient may be in one split only"
                     )
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W), or (2, H, W) where images are complex: what operators are built for."""
+        return self.shape if self.channels == 1 else (self.channels, *self.shape)
+
     def fine(self, sample: Sample) -> Tensor:
-        """The image on the fine grid, ``[1, sH, sW]`` float32."""
-        image = torch.as_tensor(np.ascontiguousarray(sample.load(), dtype=np.float32))
+        """The image on the fine grid, ``[C, sH, sW]`` float32."""
+        values = np.asarray(sample.load())
+        parts = [values] if self.channels == 1 else [values.real, values.imag]
+        image = torch.from_numpy(np.stack(parts).astype(np.float32))
         expected = (self.shape[0] * self.oversampling, self.shape[1] * self.oversampling)
-        if tuple(image.shape) != expected:
-            raise ValueError(f"dataset {self.name}: {sample.id} is {tuple(image.shape)}, the fine grid is {expected}")
+        if values.shape != expected:
+            raise ValueError(f"dataset {self.name}: {sample.id} is {values.shape}, the fine grid is {expected}")
         if not torch.isfinite(image).all():
             raise ValueError(
                 f"dataset {self.name}: {sample.id} holds NaN or infinite pixels; leave it out or repair it"
             )
-        return image[None]
+        return image
 
     def coarsen(self, fine: Tensor) -> Tensor:
         """Block means: fine grid ``[C, sH, sW]`` → truth ``[C, H, W]``."""

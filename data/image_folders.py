@@ -13,6 +13,7 @@ import numpy as np
 
 from .datasets import SPLITS, Dataset, Sample
 from .image_grids import Attenuation, Grid, Image, Scaled
+from .raw_kspace import RawKspace
 from .read import read
 from .splits import evenly
 from .volume import Volume
@@ -124,6 +125,7 @@ def image_folder(
     slices: Slices = Slices(),
     limit: Mapping[str, int | None] | None = None,
     labels: Sequence[str] = (),
+    kspace: RawKspace | None = None,
 ) -> Dataset:
     """A dataset of the slices of files in a folder.
 
@@ -137,6 +139,7 @@ def image_folder(
         assign: patients → split of each; see :mod:`isocenter.data.splits`.
         limit: at most so many images of a split, evenly spread.
         labels: more of what a reader of results must know.
+        kspace: files hold raw k-space, and images are complex.
 
     Raises:
         ValueError: a file that cannot be read, a patient in two splits, or a split without a slice.
@@ -156,9 +159,9 @@ def image_folder(
     for split in SPLITS:
         samples: list[Sample] = []
         for file in by_split[split]:
-            volume = _open(file)
+            volume = _open(file, kspace)
             notes.update(dict.fromkeys(volume.metadata.labels))
-            samples += _samples(file, root, volume, whose[file], grid, intensity, slices)
+            samples += _samples(file, root, volume, whose[file], grid, intensity, slices, kspace)
         if by_split[split] and not samples:
             raise ValueError(
                 f"no slice of the {len(by_split[split])} files for {split} is left; relax the range or the content"
@@ -172,8 +175,10 @@ def image_folder(
         data_range=intensity.data_range,
         units=intensity.units,
         display=intensity.window,
-        labels=(*labels, *grid.labels, *intensity.labels, *notes),
+        labels=(*labels, *(kspace.labels if kspace else ()), *grid.labels, *intensity.labels, *notes),
         splits=splits,
+        channels=2 if kspace else 1,
+        water=intensity.water if isinstance(intensity, Attenuation) else None,
     )
 
 
@@ -185,6 +190,7 @@ def _samples(
     grid: Grid,
     intensity: Attenuation | Scaled,
     slices: Slices,
+    kspace: RawKspace | None,
 ) -> list[Sample]:
     if len(volume.shape) != 3:
         raise ValueError(f"{file}: slices have {len(volume.shape) - 1} axes, expected images of two")
@@ -196,7 +202,7 @@ def _samples(
             content = intensity.convert(_real(volume.slice(i)) / scale) > slices.threshold * intensity.data_range
             if content.mean() < slices.minimum_content:
                 continue
-        load = _Load(file, i, scale, grid, intensity)
+        load = _Load(file, i, scale, grid, intensity, kspace)
         samples.append(Sample(relative if len(volume) == 1 else f"{relative}:{i}", patient, load))
     return samples
 
@@ -210,10 +216,14 @@ class _Load:
     scale: float
     grid: Grid
     intensity: Attenuation | Scaled
+    kspace: RawKspace | None
 
     def __call__(self) -> Image:
-        volume = _open(self.file)
-        values = self.intensity.convert(_real(volume.slice(self.index)) / self.scale).astype(np.float32)
+        volume = _open(self.file, self.kspace)
+        image = volume.slice(self.index)
+        if self.kspace is None:
+            image = _real(image)
+        values = self.intensity.convert(image / self.scale).astype(image.dtype)
         try:
             return self.grid.place(values, volume.metadata.spacing)
         except ValueError as error:
@@ -221,9 +231,9 @@ class _Load:
 
 
 @lru_cache(maxsize=4)
-def _open(file: Path) -> Volume:
+def _open(file: Path, kspace: RawKspace | None = None) -> Volume:
     """The volume of a file; a few stay open, since neighbouring slices are asked for one after the other."""
-    return read(file)
+    return read(file) if kspace is None else kspace.open(file)
 
 
 def _real(image: np.ndarray) -> Image:

@@ -81,6 +81,7 @@ def phantoms(
         display=display,
         labels=labels,
         splits=splits,
+        water=hu.water if family == "torso" else None,
     )
 
 
