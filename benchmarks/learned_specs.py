@@ -103,4 +103,95 @@ class ADMMNetSpec(LearnedSpec):
         return lambda: ADMMNet(self.stages, self.kernel, self.knots, self.cg_iterations)
 
 
-SPECS: tuple[type[MethodSpec], ...] = (UNetSpec, ADMMNetSpec)
+class LearnedPrimalDualSpec(LearnedSpec):
+    """Primal-dual iterations whose proximal maps are small networks with memory; the paper's by default."""
+
+    kind: Literal["learned-primal-dual"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    iterations: Count = 10
+    primal: Annotated[int, Field(ge=2)] = 5
+    dual: Count = 5
+    width: Count = 32
+    title: ClassVar[str] = "Learned primal-dual"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.learned_primal_dual import LearnedPrimalDual
+
+        return lambda: LearnedPrimalDual(self.channels, self.iterations, self.primal, self.dual, self.width)
+
+
+class LearnedGradientSpec(LearnedSpec):
+    """Gradient descent whose updates a small network with memory proposes; the paper's by default."""
+
+    kind: Literal["learned-gradient"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    iterations: Count = 10
+    memory: Count = 5
+    width: Count = 32
+    dirichlet: bool = True
+    title: ClassVar[str] = "Learned gradient"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.learned_gradient import LearnedGradient
+
+        return lambda: LearnedGradient(self.channels, self.iterations, self.memory, self.width, self.dirichlet)
+
+
+class ISTANetPlusSpec(LearnedSpec):
+    """Iterative shrinkage with learned transforms; the paper's has nine phases."""
+
+    kind: Literal["ista-net-plus"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    phases: Count = 6
+    width: Count = 32
+    title: ClassVar[str] = "ISTA-Net+"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.ista_net import ISTANetPlus
+
+        return lambda: ISTANetPlus(self.channels, self.phases, self.width)
+
+
+class ADMMCSNetSpec(LearnedSpec):
+    """ADMM in the image domain with a learned regulariser; the paper's has eleven stages of 128 features."""
+
+    kind: Literal["admm-csnet"]
+    stages: Count = 5
+    features: Count = 32
+    kernel: Annotated[int, Field(ge=3)] = 5
+    knots: Annotated[int, Field(ge=3)] = 101
+    cg_iterations: Count = 3
+    title: ClassVar[str] = "ADMM-CSNet"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.admm_csnet import ADMMCSNet
+
+        return lambda: ADMMCSNet(self.stages, self.features, self.kernel, self.knots, self.cg_iterations)
+
+
+class VariationalNetworkSpec(LearnedSpec):
+    """Gradient descent on learned regularisers; the paper's by default."""
+
+    kind: Literal["variational-network"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    stages: Count = 10
+    filters: Count = 24
+    kernel: Annotated[int, Field(ge=3)] = 11
+    centres: Annotated[int, Field(ge=2)] = 31
+    title: ClassVar[str] = "Variational network"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.variational_network import VariationalNetwork
+
+        return lambda: VariationalNetwork(self.channels, self.stages, self.filters, self.kernel, self.centres)
+
+
+SPECS: tuple[type[MethodSpec], ...] = (
+    UNetSpec,
+    ADMMNetSpec,
+    LearnedPrimalDualSpec,
+    LearnedGradientSpec,
+    ISTANetPlusSpec,
+    ADMMCSNetSpec,
+    VariationalNetworkSpec,
+)

@@ -1,8 +1,8 @@
 """Correlation of images that have few channels with many large filters, and its adjoint.
 
-PyTorch's convolutions on the CPU are slow for one channel. Here the columns of a filter become channels first (the image
-next to its shifted copies), and what is left is a convolution along rows: for 24 filters of 11 × 11 it takes a tenth of
-the time forwards and backwards.
+PyTorch's convolutions on the CPU are slow for one channel. Here the columns of a filter become channels first (the
+image next to its shifted copies), and what is left is a convolution along rows: for 24 filters of 11 × 11 that takes a
+tenth of the time, forwards and backwards.
 """
 
 from __future__ import annotations

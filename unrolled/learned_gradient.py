@@ -23,8 +23,8 @@ class LearnedGradient(Network):
 
     with the gradient of the data term ½‖A x − y‖² and, unless left out, of the Dirichlet term ½‖∇x‖². Λ is three 3 × 3
     convolutions with ReLU between them: 13,318 parameters for real images and the paper's five images of memory, 13,030
-    without the Dirichlet term. Its last layer starts at zero, not as Xavier's: ten iterations of one random network take
-    the image to ten times its size.
+    without the Dirichlet term. Its last layer starts at zero, and not as Xavier's: ten iterations of one random network
+    take the image to ten times its size.
 
     Args:
         channels: of the image; 1, or 2 for complex images.

@@ -98,5 +98,6 @@ def _block(inputs: int, outputs: int, width: int) -> ConvolutionBlock:
     for layer in body:
         if isinstance(layer, nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return ConvolutionBlock(body)

@@ -17,10 +17,10 @@ class RadialBasis(nn.Module):
     """v ↦ φ_l(v) = Σ_j w_lj exp(−(v − μ_j)² / 2σ²) on channel l, with equidistant centres μ on [−1, 1] and σ their
     distance (Hammernik et al., MRM 2018, eq. 9).
 
-    It starts as ``slope`` · v, bent down to zero by the outermost Gaussians. What is evaluated is the linear interpolation
-    of φ between 32 points per σ, off by about 1e-4 of the weights, and the gradients are those of the interpolation. Time
-    and memory are thus the same for any number of Gaussians: 31 of them, summed as they are written, take fifty times as
-    long.
+    It starts as ``slope`` · v, bent down to zero by the outermost Gaussians. What is evaluated is the linear
+    interpolation of φ between 32 points per σ, off by about 1e-4 of the weights, and the gradients are those of the
+    interpolation. Time and memory are thus the same for any number of Gaussians: 31 of them, summed as they are written,
+    take fifty times as long.
 
     Args:
         channels: L.

@@ -44,8 +44,8 @@ class VariationalNetwork(Network):
         super().__init__()
         if stages < 1 or filters < 1 or kernel < 3 or kernel % 2 == 0:
             raise ValueError(
-                f"VariationalNetwork: {stages} stages of {filters} filters {kernel} × {kernel}; expected at least one of "
-                "each, and an odd size ≥ 3"
+                f"VariationalNetwork: {stages} stages of {filters} filters {kernel} × {kernel}; expected at least one "
+                "of each, and an odd size ≥ 3"
             )
         self.settings = {
             "network": "variational network",
