@@ -25,6 +25,7 @@ from ..data.problem import Problem
 from ..physics import LinearOperator
 from . import packaged
 from .fitting import fit_cell
+from .hounsfield import RMSE_HU, field_of_view, rmse_hu
 from .metrics import NAMES, metrics
 from .run_folder import read_csv, read_json, write_csv, write_json
 from .spec import MethodSpec
@@ -32,7 +33,7 @@ from .tasks import OpenTask, short_hash
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("image", "patient", *NAMES, "seconds")
+COLUMNS = ("image", "patient", *NAMES, RMSE_HU, "seconds")
 REPEATS = 3  # of the timing of an image
 REPEAT_BELOW = 0.1  # seconds; slower images are measured once each
 
@@ -145,13 +146,16 @@ def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -
     status["seconds_fit"] = fit["seconds"]
     status["parameters"] = method.parameters
     test = cell.task.stored(measurements, "test")
-    rows = _reconstruct(method, test, cell.task.physics, folder / "reconstructions.h5")
+    rows = _reconstruct(method, test, cell.task.physics, folder / "reconstructions.h5", cell.task.dataset.water)
     write_csv(folder / "metrics.csv", COLUMNS, rows)
 
 
-def _reconstruct(method: Method, test: Problem, physics: LinearOperator, path: Path) -> list[dict[str, Any]]:
+def _reconstruct(
+    method: Method, test: Problem, physics: LinearOperator, path: Path, water: float | None
+) -> list[dict[str, Any]]:
     """Reconstruct the test images one by one, so that memory does not grow with their number."""
     rows = []
+    seen = field_of_view(physics)
     partial = path.with_suffix(".partial")
     with h5py.File(partial, "w") as file:
         stored = file.create_dataset("reconstruction", (len(test), *physics.domain), "float32")
@@ -163,7 +167,10 @@ def _reconstruct(method: Method, test: Problem, physics: LinearOperator, path: P
                 x, seconds = timed_reconstruction(method, test.measurement(i)[None], physics)
                 _check(x, physics, test.ids[i])
                 stored[i] = x[0].cpu()
-                values = metrics(x.cpu().float(), test.truth(i)[None], test.data_range)
+                x, truth = x.cpu().float(), test.truth(i)[None]
+                values = metrics(x, truth, test.data_range)
+                if water is not None:
+                    values[RMSE_HU] = rmse_hu(x, truth, water, seen)
                 numbers = {name: float(value[0]) for name, value in values.items()}
                 rows.append({"image": test.ids[i], "patient": test.patients[i], **numbers, "seconds": seconds})
     partial.replace(path)

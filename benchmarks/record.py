@@ -73,6 +73,14 @@ class Task:
                 found[cell.method] = max(found.get(cell.method, 0.0), float(value))
         return found
 
+    def mean(self, column: str) -> dict[str, float]:
+        """Mean of a column of ``results.csv`` by method, over images and seeds; without methods that have no number."""
+        numbers: dict[str, list[float]] = {}
+        for row in self.rows:
+            if row.get(column):
+                numbers.setdefault(row["method"], []).append(float(row[column]))
+        return {method: sum(values) / len(values) for method, values in numbers.items()}
+
 
 def read_tasks(run: Path) -> list[Task]:
     """The tasks of a run folder, in the order of ``results.csv``, with those that have no results last.

@@ -16,6 +16,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from . import metrics, plots, statistics
+from .hounsfield import RMSE_HU
 from .image_grid import Panel, image_grid
 from .record import Cell, Task, method_labels, read_json, read_tasks
 from .statistics import Comparison, Scores, Summary
@@ -33,6 +34,7 @@ class _Section:
     cost: str = ""
     reference: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
+    hounsfield: bool = False
     figures: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     fits: list[str] = field(default_factory=list)
@@ -112,6 +114,7 @@ def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section
     section.reference = f"{labels[reference]} ({why})"
     comparisons = statistics.compare(table, reference)
     section.rows = _rows(task, summaries, comparisons, reference, groups)
+    section.hounsfield = bool(task.mean(RMSE_HU))
     incomplete = [s for s in summaries if s.images < len(table.images)]
     section.notes += [
         f"{labels[s.method]} has numbers for {s.images} of {len(table.images)} images; its mean is over those, its "
@@ -139,6 +142,8 @@ def _rows(
     compared = _compared(summaries, groups)
     best = {m: max((s.mean[m] for s in compared if not math.isnan(s.mean[m])), default=math.nan) for m in metrics.NAMES}
     best["nrmse"] = min((s.mean["nrmse"] for s in compared if not math.isnan(s.mean["nrmse"])), default=math.nan)
+    hounsfield = task.mean(RMSE_HU)
+    least = min((hounsfield[s.method] for s in compared if s.method in hounsfield), default=math.nan)
     rows = []
     for s in summaries:
         entries: list[dict[str, Any]] = []
@@ -152,6 +157,9 @@ def _rows(
                     "best": s.mean[metric] == best[metric] and s in compared and len(compared) > 1,
                 }
             )
+        if hounsfield:  # CT alone
+            error = hounsfield.get(s.method, math.nan)
+            entries.append({"sort": error, "text": number(error, 1), "best": error == least and len(compared) > 1})
         c = comparisons.get(s.method)
         if c is None:
             entries += [{"sort": 0.0, "text": "reference", "small": ""}, {"text": ""}, {"text": ""}]
