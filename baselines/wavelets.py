@@ -28,9 +28,9 @@ def dwt2(x: Tensor, family: str = "db4", levels: int | None = None) -> Tensor:
     :func:`approximation_size`, the details beside, below and diagonally below it, coarse to fine. Where every side is a
     multiple of 2^levels they equal PyWavelets' ``wavedec2(mode="periodization")``.
 
-    No padding makes an odd side even, since that is not orthonormal: a side of n pixels has ⌈n/2⌉ approximations and
-    ⌊n/2⌋ details, and the filters next to where the image's ends meet are orthonormalised among themselves, details
-    first. So they too are blind to constants, and all others are the filters themselves.
+    An odd side is not padded, since that is not orthonormal: n pixels have ⌈n/2⌉ approximations and ⌊n/2⌋ details. The
+    few filters around the seam where the ends meet are made orthonormal among themselves; details first, so that at
+    every level they stay blind to constant images. All other filters are the family's.
 
     Args:
         x: images ``[B, C, H, W]``; channels are transformed each alone.
@@ -68,12 +68,12 @@ def swt2(x: Tensor, family: str = "db4", levels: int | None = None) -> Tensor:
         ValueError: as :func:`dwt2` does.
     """
     size = (x.shape[-2], x.shape[-1])
-    return _Pair.apply(x, *_undecimated(family, checked_levels(family, levels, size)))
+    return _Pair.apply(x, *_undecimated(family, checked_levels(family, levels, size), x))
 
 
 def iswt2(c: Tensor, family: str = "db4") -> Tensor:
     """The adjoint of :func:`swt2` and an inverse of it, x = Wᵀc, from ``[B, C, 3·levels + 1, H, W]``."""
-    return _Pair.apply(c, *reversed(_undecimated(family, (c.shape[2] - 1) // 3)))
+    return _Pair.apply(c, *reversed(_undecimated(family, (c.shape[2] - 1) // 3, c)))
 
 
 def default_levels(family: str, size: tuple[int, int]) -> int:
@@ -124,16 +124,16 @@ class _Pair(torch.autograd.Function):
 Maps = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 
-def _decimated(family: str, levels: int | None, x: Tensor) -> Maps:
-    size = (x.shape[-2], x.shape[-1])
-    sizes = [approximation_size(size, level) for level in range(checked_levels(family, levels, size))]
-    return partial(_split, family=family, sizes=sizes), partial(_merge, family=family, sizes=sizes)
+def _decimated(family: str, levels: int | None, image: Tensor) -> Maps:
+    levels = checked_levels(family, levels, (image.shape[-2], image.shape[-1]))
+    return partial(_split, family=family, levels=levels), partial(_merge, family=family, levels=levels)
 
 
-def _split(x: Tensor, family: str, sizes: list[tuple[int, int]]) -> Tensor:
-    c = x.flatten(0, 1)
-    for level, (h, w) in enumerate(sizes):
-        part = _along_both(c[:, :h, :w], family, 0, False)
+def _split(x: Tensor, family: str, levels: int) -> Tensor:
+    size, c = (x.shape[-2], x.shape[-1]), x.flatten(0, 1)
+    for level in range(levels):
+        h, w = approximation_size(size, level)
+        part = _along_both(c[:, :h, :w], family, size, level, False)
         if level == 0:
             c = part.contiguous()
         else:
@@ -141,81 +141,98 @@ def _split(x: Tensor, family: str, sizes: list[tuple[int, int]]) -> Tensor:
     return c.reshape(x.shape)
 
 
-def _merge(c: Tensor, family: str, sizes: list[tuple[int, int]]) -> Tensor:
-    x = c.flatten(0, 1).clone() if len(sizes) > 1 else c.flatten(0, 1)
-    for h, w in reversed(sizes[1:]):
-        x[:, :h, :w] = _along_both(x[:, :h, :w], family, 0, True)
-    for _ in sizes[:1]:
-        x = _along_both(x, family, 0, True)
+def _merge(c: Tensor, family: str, levels: int) -> Tensor:
+    size, x = (c.shape[-2], c.shape[-1]), c.flatten(0, 1).clone()
+    for level in reversed(range(levels)):
+        h, w = approximation_size(size, level)
+        part = _along_both(x[:, :h, :w], family, size, level, True)
+        if level == 0:
+            x = part
+        else:
+            x[:, :h, :w] = part
     return x.reshape(c.shape)
 
 
-def _undecimated(family: str, levels: int) -> Maps:
-    return partial(_spread, family=family, levels=levels), partial(_gather, family=family, levels=levels)
+def _undecimated(family: str, levels: int, images: Tensor) -> Maps:
+    size = (images.shape[-2], images.shape[-1])
+    responses = _responses(family, levels, size, torch.promote_types(images.dtype, torch.complex32), images.device)
+    return partial(_spread, responses=responses), partial(_gather, responses=responses)
 
 
-def _spread(x: Tensor, family: str, levels: int) -> Tensor:
-    h, w = x.shape[-2:]
-    low = x.flatten(0, 1)
-    c = x.new_empty(len(low), 3 * levels + 1, h, w)
+def _spread(x: Tensor, responses: Tensor) -> Tensor:
+    if x.shape[1] == 2:  # two images in one complex transform; real filters keep them apart
+        parts = torch.fft.ifft2(torch.fft.fft2(torch.complex(x[:, 0], x[:, 1]))[:, None] * responses)
+        return torch.view_as_real(parts).movedim(-1, 1)
+    half = responses[..., : x.shape[-1] // 2 + 1]
+    return torch.fft.irfft2(torch.fft.rfft2(x)[:, :, None] * half, s=x.shape[-2:])
+
+
+def _gather(c: Tensor, responses: Tensor) -> Tensor:
+    if c.shape[1] == 2:
+        parts = torch.fft.fft2(torch.view_as_complex(c.movedim(1, -1).contiguous()))
+        image = torch.fft.ifft2(parts.mul_(responses.conj()).sum(1))
+        return torch.stack([image.real, image.imag], dim=1)
+    half = responses[..., : c.shape[-1] // 2 + 1]
+    return torch.fft.irfft2(torch.fft.rfft2(c).mul_(half.conj()).sum(2), s=c.shape[-2:])
+
+
+@lru_cache(maxsize=8)
+def _responses(family: str, levels: int, size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The spectra of all bands of :func:`swt2`, ``[bands, H, W]`` in the order of ``fft2``."""
+    lows: list[np.ndarray] = [np.ones(n) for n in size]
+    bands: list[np.ndarray] = []
     for level in range(levels):
-        parts = _along_both(low, family, 2**level, False)
-        first = 3 * (levels - level) - 2
-        c[:, first] = parts[:, h:, :w]
-        c[:, first + 1] = parts[:, :h, w:]
-        c[:, first + 2] = parts[:, h:, w:]
-        low = parts[:, :h, :w]
-    c[:, 0] = low
-    return c.unflatten(0, x.shape[:2])
+        (row, rows), (column, columns) = (
+            [low * np.fft.fft(_shifts(taps, n, 1, 1, 2**level)[0]).conj() / np.sqrt(2) for taps in _filters(family)]
+            for n, low in zip(size, lows, strict=True)
+        )
+        bands = [np.outer(rows, column), np.outer(row, columns), np.outer(rows, columns), *bands]
+        lows = [row, column]
+    return torch.as_tensor(np.stack([np.outer(*lows), *bands]), dtype=dtype, device=device)
 
 
-def _gather(c: Tensor, family: str, levels: int) -> Tensor:
-    h, w = c.shape[-2:]
-    bands = c.flatten(0, 1)
-    low = bands[:, 0]
-    for level in reversed(range(levels)):
-        parts = c.new_empty(len(low), 2 * h, 2 * w)
-        first = 3 * (levels - level) - 2
-        parts[:, :h, :w] = low
-        parts[:, h:, :w] = bands[:, first]
-        parts[:, :h, w:] = bands[:, first + 1]
-        parts[:, h:, w:] = bands[:, first + 2]
-        low = _along_both(parts, family, 2**level, True)
-    return low.reshape(*c.shape[:2], h, w)
-
-
-def _along_both(x: Tensor, family: str, spread: int, transposed: bool) -> Tensor:
-    """M x Nᵀ of every image of ``[N, h, w]``, M and N one level's matrices for its sides."""
-    for _ in range(2):
-        n = x.shape[1] // 2 if transposed and spread else x.shape[1]
-        x = _level(family, n, spread, transposed, x.dtype, x.device).times_then_transpose(x)
+def _along_both(x: Tensor, family: str, size: tuple[int, int], level: int, transposed: bool) -> Tensor:
+    """M x Nᵀ of the approximations ``[N, h, w]`` of images of that size, M and N one level's matrices for its sides."""
+    for n in size:
+        x = _level(family, n, level, transposed, x.dtype, x.device).times_then_transpose(x)
     return x
 
 
 @lru_cache(maxsize=256)
-def _level(family: str, n: int, spread: int, transposed: bool, dtype: torch.dtype, device: torch.device) -> _FewColumns:
-    matrix = undecimated_matrix(family, n, spread) if spread else decimated_matrix(family, n)
-    return _FewColumns(matrix.T if transposed else matrix, dtype, device)
+def _level(family: str, n: int, level: int, transposed: bool, dtype: torch.dtype, device: torch.device) -> _FewColumns:
+    matrix = level_matrix(family, n, level)
+    if transposed:
+        return _FewColumns([matrix.T], RUN, dtype, device)
+    return _FewColumns(np.array_split(matrix, 2), RUN // 2, dtype, device)
 
 
 class _FewColumns:
-    """A matrix in which every run of rows has non-zeros in few columns, so that a run is a small dense matrix."""
+    """A matrix in which every run of rows has non-zeros in few columns, so that a run is a small dense matrix.
 
-    def __init__(self, matrix: np.ndarray, dtype: torch.dtype, device: torch.device) -> None:
-        self.rows, n = matrix.shape
-        runs = [matrix[start : start + RUN] for start in range(0, self.rows, RUN)]
-        columns = [np.flatnonzero(run.any(0)) for run in runs]
+    Args:
+        parts: of the matrix, from top to bottom, whose runs with the same place have non-zeros in the same columns.
+        run: rows of each part that are multiplied at once.
+        dtype, device: of what is multiplied.
+    """
+
+    def __init__(self, parts: list[np.ndarray], run: int, dtype: torch.dtype, device: torch.device) -> None:
+        n = parts[0].shape[1]
+        self.sizes, self.run = [len(part) for part in parts], run
+        starts = range(0, max(self.sizes), run)
+        runs = [[part[start : start + run] for part in parts] for start in starts]
+        columns = [np.flatnonzero(np.concatenate(own).any(0)) for own in runs]
         self.width = max(map(len, columns))
         self.columns: Tensor | None = None
         if n <= DENSE or 2 * self.width >= n:
-            self.weights = torch.as_tensor(matrix.copy(), dtype=dtype, device=device)
+            self.weights = torch.as_tensor(np.concatenate(parts), dtype=dtype, device=device)
             return
-        # Narrower runs repeat a column, with weight zero.
+        # Runs with fewer columns repeat one, with weight zero.
         padded = [np.pad(own, (0, self.width - len(own)), mode="edge") for own in columns]
-        weights = np.zeros((len(runs), self.width, RUN))
-        for weight, run, own in zip(weights, runs, columns, strict=True):
-            weight[: len(own), : len(run)] = run[:, own].T
-        self.weights = torch.as_tensor(weights, dtype=dtype, device=device)
+        weights = np.zeros((len(runs), self.width, len(parts), run))
+        for weight, rows, own in zip(weights, runs, columns, strict=True):
+            for k, part in enumerate(rows):
+                weight[: len(own), k, : len(part)] = part[:, own].T
+        self.weights = torch.as_tensor(weights, dtype=dtype, device=device).flatten(2)
         self.columns = torch.as_tensor(np.concatenate(padded), device=device)
 
     def times_then_transpose(self, x: Tensor) -> Tensor:
@@ -223,31 +240,42 @@ class _FewColumns:
         if self.columns is None:
             return (self.weights @ x).mT
         count, _, w = x.shape
-        windows = x.index_select(1, self.columns).reshape(-1, self.width, w)
+        windows = x.index_select(1, self.columns).view(-1, self.width, w)
         products = torch.bmm(windows.mT, self.weights.repeat(count, 1, 1))
-        return products.view(count, -1, w, RUN).transpose(1, 2).reshape(count, w, -1)[..., : self.rows]
+        products = products.view(count, -1, w, len(self.sizes), self.run).permute(0, 2, 3, 1, 4)
+        result = products.reshape(count, w, len(self.sizes), -1)
+        if result.shape[2:].numel() == sum(self.sizes):
+            return result.flatten(2)
+        return torch.cat([result[:, :, k, :size] for k, size in enumerate(self.sizes)], dim=-1)
 
 
-@lru_cache(maxsize=64)
-def decimated_matrix(family: str, n: int) -> np.ndarray:
-    """One level along a side of n pixels, orthonormal: ⌈n/2⌉ rows of approximations, then ⌊n/2⌋ of details."""
-    low, high = _filters(family)
+@lru_cache(maxsize=256)
+def level_matrix(family: str, n: int, level: int = 0) -> np.ndarray:
+    """One level along a side of the image of n pixels, the finest first, orthonormal: approximations, then details."""
+    constant = _constant(family, n, level)
+    n = len(constant)
     if n == 1:
         return np.ones((1, 1))
-    details = _orthonormalised(_shifts(high, n, n // 2, 2, 1))
-    approximations = _shifts(low, n, n - n // 2, 2, 1)
-    if n % 2:
-        # Two approximations meet at the seam without a detail between them.
-        leak = approximations @ details.T
-        leak[np.abs(leak) < ROUNDING] = 0
-        approximations = _orthonormalised(approximations - leak @ details)
+    approximations, details = (
+        _shifts(taps, n, rows, 2, 1) for taps, rows in zip(_filters(family), (n - n // 2, n // 2), strict=True)
+    )
+    # What a detail sees of a constant image, next to a seam of this level or of finer ones, its approximation removes.
+    seen = _rounded(details @ constant) / (approximations[: n // 2] @ constant)
+    details = _orthonormalised(details - seen[:, None] * approximations[: n // 2])
+    approximations = _orthonormalised(approximations - _rounded(approximations @ details.T) @ details)
     return np.concatenate([approximations, details])
 
 
-@lru_cache(maxsize=64)
-def undecimated_matrix(family: str, n: int, spread: int) -> np.ndarray:
-    """One level along a side of n pixels that keeps all shifts, 2n × n with orthonormal columns."""
-    return np.concatenate([_shifts(taps, n, n, 1, spread) for taps in _filters(family)]) / np.sqrt(2)
+def _constant(family: str, n: int, level: int) -> np.ndarray:
+    """What a constant image is in the approximations that a level splits: constant too, but for seams of odd sides."""
+    if level == 0:
+        return np.ones(n)
+    finer = _constant(family, n, level - 1)
+    return level_matrix(family, n, level - 1)[: len(finer) - len(finer) // 2] @ finer / np.sqrt(2)
+
+
+def _rounded(products: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(products) < ROUNDING, 0, products)
 
 
 def _shifts(taps: np.ndarray, n: int, count: int, stride: int, spread: int) -> np.ndarray:
