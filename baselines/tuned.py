@@ -19,6 +19,7 @@ from .method import Fit, Method
 from .tuning import Axis, Search, Trial, load_chosen, save_chosen
 from .tuning_rules import Images, make_rule
 
+BUDGET = 12  # for each parameter: from there on less than a tenth of a decibel is left to gain
 ORACLE = "oracle: tuned on the test images, an upper bound and no result"
 TOGETHER = 2**21  # numbers of the images, or of their measurements, that are reconstructed in one batch
 KEPT = 2**25  # numbers of the images whose states are kept to start from; a state is several times as large
@@ -50,21 +51,22 @@ class Tuning:
     """How parameters that are not given are chosen.
 
     Args:
-        budget: number of values, or of points in a plane or space of values, that are tried.
+        budget: number of values, or of pairs or triples of values, that are tried; 12 for each free parameter when
+            absent.
         rule: what decides. ``"validation"``: the mean PSNR of the validation images. From their measurements alone:
             ``"discrepancy"``, ``"sure"`` and ``"held-out"`` (see :mod:`isocenter.baselines.tuning_rules`).
             ``"oracle"``: as validation, on test images that the runner passes instead; an upper bound, no result.
         noise_level: σ for the rules that need it, in the unit of the measurements; the problem's own where absent.
     """
 
-    budget: int = 12
+    budget: int | None = None
     rule: RuleName = "validation"
     noise_level: float | None = None
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(RuleName):
             raise ValueError(f"Tuning: rule is {self.rule!r}, expected one of {', '.join(get_args(RuleName))}")
-        if self.budget < 1:
+        if self.budget is not None and self.budget < 1:
             raise ValueError(f"Tuning: budget is {self.budget}, expected at least 1")
 
 
@@ -144,7 +146,8 @@ class TunedMethod(Method):
         units = [validation.data_range if parameter.intensity else 1.0 for parameter in free]
         axes = [Axis(p.name, p.low * unit, p.high * unit, p.integer) for p, unit in zip(free, units, strict=True)]
         kept = max(1, KEPT // (len(validation) * _size(validation.physics)))
-        search = Search(axes, evaluate, rule.loss, self.tuning.budget, kept, lambda f: f"{f:.4g}{rule.unit}")
+        budget = self.tuning.budget or BUDGET * len(axes)
+        search = Search(axes, evaluate, rule.loss, budget, kept, lambda f: f"{f:.4g}{rule.unit}")
         with torch.no_grad():
             best = search.run()
         self.values.update(best.values)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class TuningSpec(Spec):
     """How parameters that are not given are chosen; see :class:`isocenter.baselines.tuned.Tuning`."""
 
-    budget: Count = 12
+    budget: Count | None = None
     rule: Literal["validation", "discrepancy", "sure", "held-out", "oracle"] = "validation"
     noise_level: Positive | None = None
 
