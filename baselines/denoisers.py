@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from ..physics import Identity
+from .admm import ADMM
+from .iteration import solve
+from .objective import Objective
 from .steps import like
-from .total_variation import TotalVariationSolver
+from .terms import TotalVariationTerm
+from .wavelet_terms import WaveletTerm
 
 
 class Denoiser(ABC):
@@ -66,12 +70,31 @@ class TotalVariationDenoiser(_UnitDenoiser):
         max_iter: bound on the iterations.
     """
 
-    tol: float = 1e-4
-    max_iter: int = 300
+    tol: float = 1e-3
+    max_iter: int = 200
 
     def unit(self, x: Tensor) -> Tensor:
-        return _total_variation_prox(x, 1.0, self.tol, self.max_iter)
+        objective = Objective(Identity(x.shape[1:]).to(x.device), x, [TotalVariationTerm(1.0)])
+        return solve(ADMM(objective), self.tol, self.max_iter).x
 
 
-def _total_variation_prox(x: Tensor, weight: float, tol: float, max_iter: int) -> Tensor:
-    return TotalVariationSolver(Identity(x.shape[1:]).to(x.device), x, weight).solve(tol, max_iter).x
+@dataclass(frozen=True)
+class WaveletDenoiser(_UnitDenoiser):
+    """D_σ(x) = Wᵀ S_σ(W x): details are shrunk by σ, jointly over the channels, the coarsest approximation is kept.
+
+    In an orthonormal basis this is argmin_z ½ ‖z − x‖² + σ Σ |W z| (Donoho & Johnstone 1994). Translation invariant, it
+    is the mean of that over all shifts of the image, which leaves fewer artefacts (Coifman & Donoho 1995).
+
+    Args:
+        family: as for :class:`WaveletTerm`.
+        levels: as for :class:`WaveletTerm`.
+        translation_invariant: whether W is the tight frame of all shifts.
+    """
+
+    family: str = "db4"
+    levels: int | None = None
+    translation_invariant: bool = True
+
+    def unit(self, x: Tensor) -> Tensor:
+        term = WaveletTerm(1.0, self.family, self.levels, self.translation_invariant)
+        return term.adjoint(term.prox(term.analysis(x), x.new_ones(len(x))))

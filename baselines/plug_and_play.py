@@ -198,13 +198,14 @@ class PlugAndPlay(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        # Rough is no different: with denoisers that are no proximal maps, PSNR peaks on the way and then falls.
+        # Neither rough nor from other values' images: with denoisers that are no proximal maps PSNR peaks on the way
+        # and then falls, and where it ends may depend on where it began.
         model = (physics, y, self.denoiser, values["noise_level"], values["penalty"])
         if self.algorithm == "hqs":
             *_, last = half_quadratic(*model, self.max_iter)
             return Estimate(last.x)
         solver = (PlugAndPlayADMM if self.algorithm == "admm" else RegularisationByDenoising)(*model)
-        solution = solve(solver, self.tol, self.max_iter, start)
+        solution = solve(solver, self.tol, self.max_iter)
         worst = float(solution.gap.max())
         if not rough and not worst <= self.tol:
             warnings.warn(
@@ -213,7 +214,7 @@ class PlugAndPlay(TunedMethod):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return Estimate(solution.x, solution.state)
+        return Estimate(solution.x)
 
 
 def _distance(x: Tensor, z: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from .spec import Count, MethodSpec, NonNegative, Positive, Spec, mistake
 
 if TYPE_CHECKING:
+    from ..baselines.denoisers import Denoiser
     from ..baselines.method import Method
     from ..baselines.tuned import Tuning
 
@@ -154,6 +155,88 @@ class RichardsonLucySpec(MethodSpec):
         return ("validation",) if self.iterations is None else ()
 
 
+class NonLocalMeansSpec(Spec):
+    """Non-local means; see :class:`isocenter.baselines.non_local_means.NonLocalMeans`."""
+
+    kind: Literal["nlm"]
+    patch: Count = 3
+    distance: Count = 6
+    strength: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _odd(self) -> NonLocalMeansSpec:
+        if self.patch % 2 == 0:
+            raise mistake(f"patch is {self.patch}, expected an odd number of pixels", "patch")
+        return self
+
+    def build(self) -> Denoiser:
+        from ..baselines.non_local_means import NonLocalMeans
+
+        return NonLocalMeans(self.patch, self.distance, self.strength)
+
+
+class TotalVariationDenoiserSpec(Spec):
+    """Total variation denoising; see :class:`isocenter.baselines.denoisers.TotalVariationDenoiser`."""
+
+    kind: Literal["tv"]
+    tol: Positive = 1e-3
+    max_iter: Count = 200
+
+    def build(self) -> Denoiser:
+        from ..baselines.denoisers import TotalVariationDenoiser
+
+        return TotalVariationDenoiser(self.tol, self.max_iter)
+
+
+class WaveletDenoiserSpec(Spec):
+    """Wavelet shrinkage; see :class:`isocenter.baselines.denoisers.WaveletDenoiser`."""
+
+    kind: Literal["wavelet"]
+    family: str = "db4"
+    levels: Count | None = None
+    translation_invariant: bool = True
+
+    def build(self) -> Denoiser:
+        from ..baselines.denoisers import WaveletDenoiser
+
+        return WaveletDenoiser(self.family, self.levels, self.translation_invariant)
+
+
+DenoiserSpec = Annotated[
+    NonLocalMeansSpec | TotalVariationDenoiserSpec | WaveletDenoiserSpec, Field(discriminator="kind")
+]
+
+
+class PlugAndPlaySpec(MethodSpec):
+    """A denoiser as prior; ``noise_level`` and ``penalty`` are tuned on the validation images where not given."""
+
+    kind: Literal["pnp"]
+    algorithm: Literal["hqs", "admm", "red"] = "hqs"
+    denoiser: DenoiserSpec = NonLocalMeansSpec(kind="nlm")
+    noise_level: Positive | None = None
+    penalty: Positive | None = None
+    tol: Positive = 1e-3
+    max_iter: Count | None = None
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "Plug-and-play"
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.plug_and_play import PlugAndPlay
+
+        return PlugAndPlay(
+            self.denoiser.build(),
+            self.algorithm,
+            self.noise_level,
+            self.penalty,
+            self.tol,
+            self.max_iter,
+            self.tuning.build(),
+        )
+
+    def needs(self) -> tuple[str, ...]:
+        return () if self.noise_level is not None and self.penalty is not None else ("validation",)
+
+
 SPECS: tuple[type[MethodSpec], ...] = (
     DirectSpec,
     TotalVariationSpec,
@@ -162,4 +245,5 @@ SPECS: tuple[type[MethodSpec], ...] = (
     SIRTSpec,
     WienerSpec,
     RichardsonLucySpec,
+    PlugAndPlaySpec,
 )
