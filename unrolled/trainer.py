@@ -17,7 +17,7 @@ from torch.func import functional_call
 from ..data.metrics import psnr
 from ..data.problem import Problem
 from ..physics.noise import seeded_generator
-from .batches import Batches
+from .batches import Batch, Batches
 from .contract import Network
 from .distributed import Place
 from .objective import SPLITTING, Objective
@@ -104,7 +104,7 @@ class Trainer:
         training, once = self.training, self.training.loss == SPLITTING
         with Batches(self.problems, training.batch, training.steps, self.seed, self.place, once=once) as batches:
             while not self.finished:
-                before, loss = self.step, self.advance(batches)
+                before, loss = self.step, self.advance(batches.take(self.step))
                 losses.append(loss)
                 if math.isnan(loss):
                     self.rewind(good)
@@ -132,11 +132,11 @@ class Trainer:
         self.restore(*good)
         self.halvings = halvings
 
-    def advance(self, batches: Batches) -> float:
+    def advance(self, batch: Batch) -> float:
         """One step of the optimiser; its loss, NaN if the loss or the gradient is not finite, and then no step."""
         self.network.train()
         self.optimiser.zero_grad()
-        loss = self.place.sum_gradients(self.weights.values(), self.differentiate(batches))
+        loss = self.place.sum_gradients(self.weights.values(), self.differentiate(batch))
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.training.clip)
         if not torch.isfinite(loss + norm):
             return math.nan
@@ -150,9 +150,8 @@ class Trainer:
                 self.average[name].lerp_(weight, 1 - decay)
         return float(loss)
 
-    def differentiate(self, batches: Batches) -> Tensor:
+    def differentiate(self, batch: Batch) -> Tensor:
         """This process's part of the loss, a mean over the images of all processes; leaves its gradients."""
-        batch = batches.take(self.step)
         devices = [self.place.device] if self.place.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # what a network draws is a function of the step, too
             torch.manual_seed(seeded_generator("step", self.seed, self.step, self.place.rank).initial_seed())

@@ -1,4 +1,4 @@
-"""A tiny training that is interrupted and resumed, for one process or for several: ``python shared_batch.py FOLDER``."""
+"""A tiny training that is interrupted and resumed, for one process or several: ``python shared_batch.py FOLDER``."""
 
 from __future__ import annotations
 

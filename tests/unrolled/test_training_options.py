@@ -48,7 +48,7 @@ def gradient(network: Network, training: Training, boxes: type, place: Place = C
     problem, validation = (UnitProblem(boxes(Identity(SHAPE), n, "train"), 1.0) for n in (6, 1))
     trainer = Trainer(network, training, 0, [problem], [validation], place)
     with Batches([problem], training.batch, training.steps, 0, place) as batches:
-        trainer.differentiate(batches)
+        trainer.differentiate(batches.take(0))
     (weight,) = network.parameters()
     assert weight.grad is not None
     return float(weight.grad)
