@@ -11,6 +11,7 @@ from ..physics import FourierSampling, LinearOperator, MultiCoilSampling
 from .cnn import stack, unet
 from .contract import Network
 from .operator_facts import unwrapped
+from .planes import from_planes, to_planes
 
 
 class DualDomain(Network):
@@ -23,7 +24,7 @@ class DualDomain(Network):
 
     Args:
         channels: of the image; 1, or 2 for complex images.
-        planes: of the measurement (of each coil); 1 for sinograms and real images, 2 for k-space.
+        planes: of the measurement that N sees together, see :func:`to_planes`; 1, or 2 for k-space.
         depth: convolutions of N.
         width: its feature maps.
         widths: of U, feature maps at each scale, finest first.
@@ -51,27 +52,16 @@ class DualDomain(Network):
         self.image = unet(channels, channels, widths)
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
-        """``[B, *range]`` → ``[B, *domain]``.
-
-        Raises:
-            ValueError: if a measurement has another number of planes.
-        """
-        if y.shape[1] != self.planes:
-            raise ValueError(
-                f"DualDomain: measurements of {type(unwrapped(physics)[0]).__name__} have {y.shape[1]} planes, the "
-                f"network has {self.planes}; give planes={y.shape[1]}"
-            )
+        """``[B, *range]`` → ``[B, *domain]``."""
         x = direct_of_all(self.run(self.repair, y), physics)
         self.show(x)
         return x + self.run(self.image, x)
 
     def repair(self, y: Tensor) -> Tensor:
-        """y + N(y), coils one by one."""
-        planes = y.flatten(2, -3).transpose(1, 2).flatten(0, 1) if y.ndim > 4 else y  # [B · coils, planes, H, W]
+        """y + N(y)."""
         size = y.square().mean(tuple(range(1, y.ndim)), keepdim=True).sqrt().clamp_min(torch.finfo(y.dtype).tiny)
-        factor = size.flatten().repeat_interleave(len(planes) // len(y)).view(-1, 1, 1, 1)
-        repaired = planes + factor * self.measurement(planes / factor)
-        return repaired.unflatten(0, (len(y), -1)).transpose(1, 2).reshape(y.shape)
+        planes = to_planes(y / size, self.planes)
+        return y + size * from_planes(self.measurement(planes), y.shape[1:])
 
 
 def direct_of_all(y: Tensor, physics: LinearOperator) -> Tensor:
