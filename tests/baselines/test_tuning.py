@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -19,24 +18,14 @@ from isocenter.baselines.tuning_rules import SURE, Images
 from isocenter.benchmarks.classical_specs import TuningSpec
 from isocenter.benchmarks.plots import looks
 from isocenter.benchmarks.plots import tuning as tuning_figure
-from isocenter.benchmarks.run_folder import read_csv, read_json
-from isocenter.benchmarks.runner import run_suite
-from isocenter.benchmarks.schema import load_suite
-from isocenter.benchmarks.yaml_lines import SuiteError
 from isocenter.data.problem import Problem
 from isocenter.physics import (
     Blur,
-    Downsample,
     FourierSampling,
     Identity,
-    Inpaint,
     LinearOperator,
-    MultiCoilSampling,
-    ParallelBeam,
-    Radon,
-    views,
 )
-from isocenter.physics.masks import cartesian_random, pseudo_radial
+from isocenter.physics.masks import pseudo_radial
 from torch import Tensor
 
 
@@ -287,57 +276,6 @@ def test_held_out_predicts_what_it_has_not_seen() -> None:
     assert "error of withheld measurements" in fit.budget
 
 
-SCANS: dict[str, LinearOperator] = {
-    "identity": Identity((2, 12, 12)),
-    "inpaint": Inpaint(torch.arange(144).reshape(12, 12) % 3 > 0),
-    "blur": Blur(torch.ones(3, 3) / 9, (12, 12), "valid"),
-    "downsample": Downsample((12, 12), 2),
-    "radon": Radon(ParallelBeam(views(20), 17), (12, 12)),
-    "columns": FourierSampling(cartesian_random((32, 30), 2.0, 8, seed=1)),
-    "rows": FourierSampling(cartesian_random((30, 32), 2.0, 8, seed=1).T.contiguous(), complex_image=True),
-    "radial": FourierSampling(pseudo_radial((32, 32), lines=8)),
-    "coils": MultiCoilSampling(cartesian_random((16, 32), 2.0, 8, seed=1), torch.randn(2, 3, 16, 32)),
-}
-
-
-@pytest.mark.parametrize("name", SCANS)
-def test_a_tenth_is_withheld_and_the_rest_is_measured_as_before(name: str) -> None:
-    physics = SCANS[name]
-    rest, withheld = hold_out(physics)
-    seen = torch.ones(physics.range, dtype=torch.bool)
-    if physics.support is not None:
-        seen = physics.support.expand(physics.range)
-    assert 0.05 < float(withheld.sum() / seen.sum()) < 0.15
-    assert not (withheld & ~seen).any()
-    x = torch.randn(2, *physics.domain, generator=torch.Generator().manual_seed(0))
-    y = physics.A(x)
-    torch.testing.assert_close(rest.A(x), y * ~withheld)
-    torch.testing.assert_close(rest.A_adjoint(y), physics.A_adjoint(y * ~withheld))
-    assert rest.support is not None
-    assert torch.equal(rest.support.expand(physics.range), seen & ~withheld)
-    spoilt = torch.where(withheld, torch.full_like(y, 1e3), y) * ~withheld
-    torch.testing.assert_close(rest.direct(spoilt), rest.direct(y * ~withheld))
-    assert torch.equal(hold_out(physics)[1], withheld)
-
-
-def test_views_and_lines_are_withheld_as_a_whole() -> None:
-    def kinds(name: str) -> tuple[Tensor, Tensor]:
-        part = hold_out(SCANS[name])[1].flatten(0, -3).any(0)
-        return part.any(1), part.any(0)
-
-    in_view, _ = kinds("radon")
-    assert int(in_view.sum()) == 2
-    assert torch.equal(hold_out(SCANS["radon"])[1][0], in_view[:, None].expand(20, 17))
-    for name, axis in (("columns", 0), ("rows", 1), ("coils", 0)):
-        scan, part = SCANS[name], hold_out(SCANS[name])[1].flatten(0, -3).any(0)
-        mask: Tensor = scan.mask  # type: ignore[assignment]
-        assert torch.equal(part.any(axis), (part | ~mask).all(axis) & part.any(axis))  # all of a line that is measured
-    radial = hold_out(SCANS["radial"])[1]
-    assert not radial[:, 14:19, 14:19].any()  # the centre of k-space stays
-    with pytest.raises(ValueError, match="choose another rule"):
-        hold_out(Radon(ParallelBeam(views(1), 17), (12, 12)))
-
-
 def test_rules_say_what_they_need() -> None:
     silent = Noisy(Identity((8, 8)), 1, stated=False)
     for rule in ("discrepancy", "sure"):
@@ -456,133 +394,3 @@ def test_large_sets_are_reconstructed_in_groups(rule: RuleName, monkeypatch: pyt
 def test_yaml_knows_the_same_rules() -> None:
     assert get_args(TuningSpec.model_fields["rule"].annotation) == get_args(RuleName)
     assert TuningSpec(budget=20, rule="sure", noise_level=0.1).build() == Tuning(20, "sure", 0.1)
-
-
-PLUGIN = '''
-from typing import ClassVar, Literal
-
-import numpy as np
-from isocenter.baselines.tuned import Estimate, Parameter, TunedMethod
-from isocenter.benchmarks.classical_specs import TuningSpec
-from isocenter.benchmarks.spec import DatasetSpec, MethodSpec
-from isocenter.data.datasets import Dataset, Sample
-
-
-class Squares(DatasetSpec):
-    """Images of one grey each: 1 for validation, a weaker one for the test."""
-
-    kind: Literal["squares"]
-    grey: float = 0.3
-
-    def build(self, name):
-        def samples(split, grey):
-            return tuple(
-                Sample(f"{split}{k}", f"{split}{k}", lambda: np.full((16, 16), grey, np.float32)) for k in range(3)
-            )
-
-        splits = {"train": (), "validation": samples("validation", 1.0), "test": samples("test", self.grey)}
-        return Dataset(name, (16, 16), 1, 1.0, 1.0, "", (0.0, 1.0), (), splits)
-
-
-class Shrinkage(TunedMethod):
-    searched = (Parameter("regularisation", 1e-3, 1e3),)
-
-    def estimate(self, y, physics, values, *, start=None, rough=False):
-        return Estimate(y / (1 + values["regularisation"]))
-
-
-class ShrinkageSpec(MethodSpec):
-    kind: Literal["shrinkage"]
-    tuning: TuningSpec = TuningSpec()
-    title: ClassVar[str] = "Shrinkage"
-
-    def build(self, seed):
-        return Shrinkage({"regularisation": None}, self.tuning.build())
-
-    def needs(self):
-        return ("validation",)
-
-
-SPECS = [Squares, ShrinkageSpec]
-'''
-
-SUITE = """\
-name: rules
-plugins: [plugin.py]
-data: {kind: squares}
-methods:
-  - kind: shrinkage
-  - {kind: shrinkage, name: upper, label: Best, tuning: {rule: oracle}}
-  - {kind: shrinkage, name: stein, tuning: {rule: sure, budget: 20}}
-  - {kind: shrinkage, name: morozov, tuning: {rule: discrepancy, noise_level: 0.2}}
-tasks:
-  denoising:
-    physics: {kind: identity}
-    noise: {kind: gaussian, sigma: 0.2}
-"""
-
-
-@pytest.fixture
-def suite(tmp_path: Path) -> Path:
-    (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
-    path = tmp_path / "rules.yaml"
-    path.write_text(SUITE, encoding="utf-8")
-    return path
-
-
-def test_the_oracle_is_tuned_on_the_test_images_and_says_so(suite: Path, tmp_path: Path) -> None:
-    outcome = run_suite(load_suite(suite), tmp_path / "run")
-    assert not outcome.failed
-    cells = {path.name.rsplit("-", 2)[0]: path for path in (tmp_path / "run" / "cells" / "denoising").iterdir()}
-    fits = {name: read_json(path / "fit.json") for name, path in cells.items()}
-    with h5py.File(tmp_path / "run" / "tasks" / "denoising" / "measurements.h5") as file:
-        measured = {
-            split: (torch.from_numpy(file[split]["truth"][:]), torch.from_numpy(file[split]["measurement"][:]))
-            for split in ("validation", "test")
-        }
-
-    def chosen(name: str) -> float:
-        return 1 / (1 + fits[name]["chosen"]["regularisation"])
-
-    for name, split in (("shrinkage", "validation"), ("upper", "test")):
-        x, y = measured[split]
-        factors = np.linspace(0, 1, 2001)
-        psnr = [-10 * float(torch.log10((s * y - x).square().mean((1, 2, 3))).mean()) for s in factors]
-        assert chosen(name) == pytest.approx(factors[np.argmax(psnr)], abs=5e-3)
-    y = measured["validation"][1]
-    assert chosen("stein") == pytest.approx(1 - y.numel() * 0.2**2 / float(y.square().sum()), rel=3e-3)
-
-    assert "on 3 test images" in fits["upper"]["budget"]
-    assert fits["upper"]["warnings"][0] == "oracle: tuned on the test images, an upper bound and no result"
-    spec = read_json(cells["upper"] / "spec.json")
-    assert (spec["label"], spec["group"]) == ("Best (oracle)", "oracle")
-    assert read_json(cells["shrinkage"] / "spec.json")["group"] == "classical"
-
-    scores = {
-        name: np.mean([float(row["psnr"]) for row in read_csv(path / "metrics.csv")]) for name, path in cells.items()
-    }
-    assert max(scores, key=scores.__getitem__) == "upper"
-    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "Best (oracle): oracle: tuned on the test images, an upper bound and no result" in page
-    assert "Best (oracle), the" not in page  # neither the reference nor the winner
-    assert "is clearly best" not in page.split("Best (oracle)")[-1]
-
-
-def test_the_oracles_cell_depends_on_the_test_images(suite: Path) -> None:
-    from isocenter.benchmarks.runner import expand, open_tasks
-
-    def keys(*overrides: str) -> list[str]:
-        loaded = load_suite(suite, overrides)
-        return [cell.key for cell in expand(loaded, open_tasks(loaded))["denoising"]]
-
-    assert all(one != other for one, other in zip(keys(), keys("data.grey=0.4"), strict=True))
-    assert len(set(keys())) == 4
-
-
-def test_mistakes_in_yaml(suite: Path) -> None:
-    with pytest.raises(SuiteError, match="'upper' is tuned on the test images and cannot be the reference"):
-        load_suite(suite, ("reference=upper",))
-    with pytest.raises(SuiteError, match="rule validation uses no noise level"):
-        load_suite(suite, ("methods.0.tuning={noise_level: 0.1}",))
-    with pytest.raises(SuiteError, match="held-out"):
-        load_suite(suite, ("methods.0.tuning={rule: heldout}",))
