@@ -19,8 +19,8 @@ class RadialBasis(nn.Module):
 
     It starts as ``slope`` · v, bent down to zero by the outermost Gaussians. What is evaluated is the linear
     interpolation of φ between 32 points per σ, off by about 1e-4 of the weights, and the gradients are those of the
-    interpolation. Time and memory are thus the same for any number of Gaussians: 31 of them, summed as they are written,
-    take fifty times as long.
+    interpolation. Time and memory are thus the same for any number of Gaussians: 31, summed as they are written, take
+    fifty times as long.
 
     Args:
         channels: L.
