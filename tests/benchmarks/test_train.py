@@ -1,0 +1,91 @@
+"""`isocenter train`: one network into the run folder, where `run` goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from isocenter.benchmarks import packaged
+from isocenter.benchmarks.fitting import train_cells
+from isocenter.benchmarks.learned_specs import TrainingSpec, UNetSpec
+from isocenter.benchmarks.runner import run_suite
+from isocenter.benchmarks.schema import load_suite
+from isocenter.benchmarks.yaml_lines import SuiteError
+from isocenter.unrolled import Training
+
+
+def fits(suite: Path) -> list[str]:
+    log = suite.parent / "log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def train(suite: Path, method: str = "scale", out: str = "run", **options) -> list[str]:
+    lines: list[str] = []
+    train_cells(load_suite(suite), suite.parent / out, method, tell=lines.append, **options)
+    return lines
+
+
+def test_run_uses_what_was_trained(suite):
+    assert len(train(suite, task="denoising", seed=1)) == 1
+    assert fits(suite) == ["fit scale 1"]
+    (fitted,) = (suite.parent / "run" / "cells" / "denoising").glob("scale-1-*/fitted/factor.json")
+    assert not (suite.parent / "run" / "results.csv").exists()
+    assert run_suite(load_suite(suite), suite.parent / "run").done == 6
+    assert sorted(fits(suite)) == ["fit scale 0", "fit scale 0", "fit scale 1", "fit scale 1"]
+    apart = suite.parent / "apart"
+    run_suite(load_suite(suite), apart)
+    (other,) = (apart / "cells" / "denoising").glob("scale-1-*/fitted/factor.json")
+    assert fitted.read_text() == other.read_text()
+
+
+def test_all_tasks_and_seeds_where_none_are_named_and_each_once(suite):
+    assert len(train(suite)) == 4
+    assert len(train(suite)) == 4
+    assert len(fits(suite)) == 4
+
+
+def test_packaged_weights_are_kept_unless_asked(suite, monkeypatch):
+    monkeypatch.setattr(packaged, "FOLDER", suite.parent / "weights")
+    run_suite(load_suite(suite), suite.parent / "trained")
+    packaged.package(suite.parent / "trained")
+    (suite.parent / "log").unlink()
+    assert all("--retrain" in line for line in train(suite))
+    assert fits(suite) == []
+    train(suite, retrain=True)
+    assert len(fits(suite)) == 4
+    assert run_suite(load_suite(suite), suite.parent / "run", retrain=True).done == 6
+    assert len(fits(suite)) == 4
+
+
+def test_mistakes_end_in_one_line(suite):
+    with pytest.raises(SuiteError, match="--method skale: the suite has none of this name, did you mean 'scale'"):
+        train(suite, "skale")
+    with pytest.raises(SuiteError, match="--task x: the suite has none of this name"):
+        train(suite, task="x")
+    with pytest.raises(SuiteError, match="no cell to train: scale has the seeds 0, 1"):
+        train(suite, seed=5)
+    with pytest.raises(SuiteError, match="--method direct: it is not trained"):
+        train(suite, "direct")
+
+
+def test_a_setting_that_is_new_counts_as_its_default(tmp_path):
+    method = UNetSpec(kind="unet")
+    identity = {"task": "t", "method": {**method.identity(), "seed": 0}}
+    old = json.loads(json.dumps(identity))
+    del old["method"]["training"]["checkpoint"]
+    (tmp_path / "card.json").write_text(json.dumps({"fitted_to": old}))
+    assert packaged.fits(tmp_path, identity, method)
+
+    other = UNetSpec(kind="unet", training=TrainingSpec(checkpoint=True))
+    assert not packaged.fits(tmp_path, {**identity, "method": {**other.identity(), "seed": 0}}, other)
+    assert not packaged.fits(tmp_path, {**identity, "method": {**method.identity(), "seed": 1}}, method)
+    old["method"]["gone"] = 1
+    (tmp_path / "card.json").write_text(json.dumps({"fitted_to": old}))
+    assert not packaged.fits(tmp_path, identity, method)
+    (tmp_path / "card.json").write_text("damaged")
+    assert not packaged.fits(tmp_path, identity, method)
+
+
+def test_defaults_in_yaml_are_those_of_the_engine():
+    assert TrainingSpec().build() == Training()
