@@ -28,7 +28,7 @@ from .fitting import fit_cell
 from .hounsfield import RMSE_HU, field_of_view, rmse_hu
 from .metrics import NAMES, metrics
 from .run_folder import read_csv, read_json, write_csv, write_json
-from .spec import MethodSpec
+from .spec import MethodSpec, did_you_mean
 from .tasks import OpenTask, short_hash
 
 logger = logging.getLogger(__name__)
@@ -77,9 +77,32 @@ class Cell:
         return None
 
     @cached_property
+    def trained_on(self) -> dict[str, OpenTask]:
+        """The tasks of a fit that the method's cells share; empty where the cell has its own.
+
+        Raises:
+            SuiteError: a task that the suite does not hold.
+        """
+        loaded, tasks = self.task.loaded, {}
+        for name in self.method.trained_on():
+            if name not in loaded.suite.tasks:
+                hint = did_you_mean(name, loaded.suite.tasks)
+                place = loaded.suite.methods.index(self.method)
+                raise loaded.lines.error(("methods", place, "train_on"), f"no task is called {name!r}{hint}")
+            same_data = loaded.suite.tasks[name].data == self.task.spec.data
+            tasks[name] = OpenTask(loaded, name, self.task.dataset if same_data else None)
+        return tasks
+
+    @cached_property
+    def fit_key(self) -> str:
+        """Hash of what the fit depends on that cells share."""
+        tasks = {name: task.identity for name, task in self.trained_on.items()}
+        return short_hash({"tasks": tasks, "method": self.method.identity(), "seed": self.seed})
+
+    @cached_property
     def key(self) -> str:
         """Hash of everything that the cell's numbers depend on."""
-        fitted = packaged.digest(self.weights) if self.weights else ""
+        fitted = packaged.digest(self.weights) if self.weights else self.fit_key if self.trained_on else ""
         return short_hash(
             {"task": self.task.identity, "method": self.method.identity(), "seed": self.seed, "weights": fitted}
         )

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..baselines.method import Fit, Method
+from ..data.problem import Problem
 from ..unrolled.distributed import Place, current_place
 from ..unrolled.learning_curve import PICTURE, TABLE
+from ..unrolled.mixture import Mixture
 from . import packaged
 from .environment import environment
 from .run_folder import RunFolder, read_json, write_json, write_text
@@ -36,8 +38,18 @@ def fit_cell(cell: Cell, method: Method, folder: Path, measurements: Path) -> di
         measurements: folder of the task.
     """
     place = current_place()
+    if cell.trained_on:  # one fit for all cells: beside them, in fits/METHOD-SEED-KEY
+        folder = folder.parents[2] / "fits" / f"{cell.method.key}-{cell.seed}-{cell.fit_key}"
     fit = place.share(_kept(cell, method, folder) if place.first else None)
     return _made(cell, method, folder, measurements, place) if fit is None else fit
+
+
+def _problems(cell: Cell, measurements: Path) -> tuple[Problem, Problem]:
+    """What a method is fitted on: training and validation images."""
+    if cell.trained_on:
+        tasks = cell.trained_on.values()
+        return Mixture([task.training for task in tasks]), Mixture([task.simulated("validation") for task in tasks])
+    return cell.task.training, cell.task.stored(measurements, "test" if cell.method.oracle else "validation")
 
 
 def _kept(cell: Cell, method: Method, folder: Path) -> dict[str, Any] | None:
@@ -58,8 +70,7 @@ def _kept(cell: Cell, method: Method, folder: Path) -> dict[str, Any] | None:
 def _made(cell: Cell, method: Method, folder: Path, measurements: Path, place: Place) -> dict[str, Any]:
     fitted, unfinished, partial = (folder / name for name in ("fitted", "fit", "fitted.partial"))
     unfinished.mkdir(parents=True, exist_ok=True)
-    split = "test" if cell.method.oracle else "validation"
-    result = asdict(method.fit(cell.task.training, cell.task.stored(measurements, split), unfinished))
+    result = asdict(method.fit(*_problems(cell, measurements), unfinished))
     if not place.first:
         return result
     shutil.rmtree(fitted, ignore_errors=True)
@@ -110,7 +121,7 @@ def train_cells(
     if not chosen:
         known = next(m for m in loaded.suite.methods if m.key == method).seeds
         raise SuiteError(f"no cell to train: {method} has the seeds {', '.join(map(str, known))} and is on some tasks")
-    if "train" not in chosen[0].method.needs():
+    if "train" not in chosen[0].method.needs() and not chosen[0].trained_on:
         raise SuiteError(f"--method {method}: it is not trained; `isocenter run` tunes it")
     folder, place = RunFolder(out), current_place()
     if not place.first:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from .spec import Count, MethodSpec, NonNegative, Positive, Spec, mistake
+from .classical_specs import TuningSpec
+from .spec import Count, MethodSpec, Name, NonNegative, Positive, Spec, mistake
 
 if TYPE_CHECKING:
     from ..baselines.method import Method
     from ..unrolled.contract import Network
+    from ..unrolled.denoiser import DenoisingNetwork
     from ..unrolled.training import Training
 
 
@@ -57,9 +59,14 @@ class TrainingSpec(Spec):
 
 
 class LearnedSpec(MethodSpec):
-    """A network and its training."""
+    """A network and its training.
+
+    With ``train_on`` one network for all tasks of the method is trained on the tasks named, which take turns: several
+    operators, noise levels or sampling rates at once.
+    """
 
     training: TrainingSpec = TrainingSpec()
+    train_on: tuple[Name, ...] = ()
 
     @abstractmethod
     def network(self) -> Callable[[], Network]:
@@ -71,7 +78,10 @@ class LearnedSpec(MethodSpec):
         return LearnedMethod(self.network(), self.training.build(), seed)
 
     def needs(self) -> tuple[str, ...]:
-        return ("train", "validation")
+        return () if self.train_on else ("train", "validation")
+
+    def trained_on(self) -> tuple[str, ...]:
+        return self.train_on
 
 
 class UNetSpec(LearnedSpec):
@@ -186,6 +196,46 @@ class VariationalNetworkSpec(LearnedSpec):
         return lambda: VariationalNetwork(self.channels, self.stages, self.filters, self.kernel, self.centres)
 
 
+class PlugAndPlayNetworkSpec(LearnedSpec):
+    """A denoiser trained on images alone as prior; ``noise_level`` and ``penalty`` are tuned where not given."""
+
+    kind: Literal["pnp-network"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    widths: tuple[Count, ...] = Field((32, 48, 64), min_length=1)
+    levels: tuple[Positive, Positive] = (0.003, 0.3)
+    algorithm: Literal["hqs", "admm", "red"] = "hqs"
+    noise_level: Positive | None = None
+    penalty: Positive | None = None
+    tol: Positive = 1e-3
+    max_iter: Count | None = None
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "Plug-and-play with a trained denoiser"
+
+    @model_validator(mode="after")
+    def _levels_are_a_range(self) -> PlugAndPlayNetworkSpec:
+        if self.levels[0] >= self.levels[1]:
+            raise mistake(f"levels are {self.levels}, expected the lowest first and another highest", "levels")
+        return self
+
+    def network(self) -> Callable[[], DenoisingNetwork]:
+        from ..unrolled.denoiser import DenoisingNetwork
+
+        return lambda: DenoisingNetwork(self.channels, self.widths)
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.plug_and_play import PlugAndPlay
+        from ..unrolled.denoiser import PlugAndPlayNetwork
+
+        options = (self.algorithm, self.noise_level, self.penalty, self.tol, self.max_iter, self.tuning.build())
+        return PlugAndPlayNetwork(
+            self.network(),
+            lambda denoiser: PlugAndPlay(denoiser, *options),
+            self.levels,
+            self.training.build(),
+            seed,
+        )
+
+
 SPECS: tuple[type[MethodSpec], ...] = (
     UNetSpec,
     ADMMNetSpec,
@@ -194,4 +244,5 @@ SPECS: tuple[type[MethodSpec], ...] = (
     ISTANetPlusSpec,
     ADMMCSNetSpec,
     VariationalNetworkSpec,
+    PlugAndPlayNetworkSpec,
 )

@@ -158,6 +158,10 @@ class MethodSpec(Spec):
         """Splits that :meth:`build`'s method is fitted on."""
         return ()
 
+    def trained_on(self) -> tuple[str, ...]:
+        """Tasks that one fit for all tasks is made on, in turns; none where every task has a fit of its own."""
+        return ()
+
     @property
     def key(self) -> str:
         """The name in results; the kind where none is given."""

@@ -14,6 +14,7 @@ from ..data.problem import Problem
 from ..physics import LinearOperator, Normalised
 from .contract import Network
 from .distributed import current_place
+from .mixture import Mixture
 from .training import Training
 from .training import train as train_network
 from .unit_problem import UnitProblem
@@ -53,6 +54,8 @@ class LearnedMethod(Method):
     def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
         """Train from the initial weights; a training that was interrupted goes on from what it left in ``folder``.
 
+        The parts of a :class:`Mixture` take turns.
+
         Raises:
             TrainingDivergedError: if NaN or infinity comes up even with small steps.
             ValueError: if a split is empty, or ``folder`` holds another training.
@@ -63,8 +66,8 @@ class LearnedMethod(Method):
             self.network,
             self.training,
             self.seed,
-            [UnitProblem(train, data_range, device, self.training.augment)],
-            [UnitProblem(validation, data_range, device)],
+            [UnitProblem(part, data_range, device, self.training.augment) for part in _parts(train)],
+            [UnitProblem(part, data_range, device) for part in _parts(validation)],
             folder,
         )
         self.card = Card(
@@ -102,3 +105,7 @@ class LearnedMethod(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self.make()
+
+
+def _parts(problem: Problem) -> tuple[Problem, ...]:
+    return problem.parts if isinstance(problem, Mixture) else (problem,)

@@ -89,3 +89,43 @@ def test_a_setting_that_is_new_counts_as_its_default(tmp_path):
 
 def test_defaults_in_yaml_are_those_of_the_engine():
     assert TrainingSpec().build() == Training()
+
+
+JOINT = """\
+name: joint
+data: {kind: phantoms, family: head, size: 64, train: 4, validation: 2, test: 1}
+methods:
+  - {kind: admm-net, stages: 1, train_on: [mild, strong], training: {steps: 4, batch: 2, validate_every: 2}}
+tasks:
+  mild: {physics: {kind: blur, psf: {kind: gaussian, sigma: 1.0}}, noise: {kind: gaussian, sigma: 0.01}}
+  strong: {physics: {kind: blur, psf: {kind: gaussian, sigma: 2.0}}, noise: {kind: gaussian, sigma: 0.05}}
+  unseen: {physics: {kind: blur, psf: {kind: gaussian, sigma: 1.5}}, noise: {kind: gaussian, sigma: 0.03}}
+"""
+
+
+def test_one_network_for_several_tasks_is_trained_once(tmp_path):
+    suite = tmp_path / "joint.yaml"
+    suite.write_text(JOINT, encoding="utf-8")
+    folder = tmp_path / "run"
+    assert run_suite(load_suite(suite), folder).done == 3
+    (shared,) = (folder / "fits").iterdir()
+    card = json.loads((shared / "fitted" / "weights.json").read_text())
+    assert card["data"]["training_images"] == 8
+    fits = [json.loads(path.read_text()) for path in (folder / "cells").glob("*/*/fit.json")]
+    assert len(fits) == 3
+    assert all(fit == fits[0] for fit in fits)
+    assert not list((folder / "cells").glob("*/*/fitted"))
+
+    # A change of a task that it is trained on is another fit, of any other task it is not.
+    changed = [f"tasks.{name}.noise.sigma=0.04" for name in ("unseen", "mild")]
+    run_suite(load_suite(suite, changed[:1]), folder)
+    assert len(list((folder / "fits").iterdir())) == 1
+    run_suite(load_suite(suite, changed), folder)
+    assert len(list((folder / "fits").iterdir())) == 2
+
+
+def test_a_task_to_train_on_that_is_not_there_is_named_with_its_line(tmp_path):
+    suite = tmp_path / "joint.yaml"
+    suite.write_text(JOINT.replace("strong]", "stron]"), encoding="utf-8")
+    with pytest.raises(SuiteError, match=r"joint.yaml:4: .*no task is called 'stron', did you mean 'strong'"):
+        run_suite(load_suite(suite), tmp_path / "run")
