@@ -62,8 +62,8 @@ class _UnitDenoiser(Denoiser):
 class TotalVariationDenoiser(_UnitDenoiser):
     """D_σ(x) = argmin_z ½ ‖z − x‖² + σ Σ |∇z| (Rudin, Osher & Fatemi 1992).
 
-    The weight grows with σ and not with σ², so that the denoiser scales with the image; a prior of fixed weight w is met
-    by σ = w.
+    The weight grows with σ and not with σ², so that the denoiser scales with the image; a prior of fixed weight w is
+    met by σ = w.
 
     Args:
         tol: certified relative gap to the optimum.

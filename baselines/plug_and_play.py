@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from .circulant import normal_spectrum
 from .denoisers import Denoiser
 from .iteration import CHECK_EVERY, Progress, solve
 from .method import ConvergenceWarning
-from .steps import ADMMState, FISTAState, HQSState, admm_step, fista_step, hqs_step, like
+from .steps import ADMMState, FISTAState, HQSState, admm_step, fista_step, hqs_step
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
 
 Algorithm = Literal["hqs", "admm", "red"]
@@ -62,8 +62,8 @@ def half_quadratic(
     """Plug-and-play half-quadratic splitting with decreasing noise levels (Zhang et al., DPIR, TPAMI 2022, §4.2).
 
     σ_k falls in equal ratios from :data:`START_LEVEL` of the direct reconstruction's largest magnitude, or from
-    ``noise_level`` where that is larger, to ``noise_level``, and ρ_k = ρ (σ / σ_k)²: their λ σ_n² / σ_k² with ρ for what
-    it is at the end. It is not iterated until it converges; its schedule is a part of the method.
+    ``noise_level`` where that is larger, to ``noise_level``, and ρ_k = ρ (σ / σ_k)²: their λ σ_n² / σ_k² with ρ for
+    what it is at the end. It is not iterated until it converges; its schedule is a part of the method.
 
     Args:
         physics: A.

@@ -1,4 +1,4 @@
-"""Denoisers against their definitions, and plug-and-play against the solutions that linear and convex denoisers have."""
+"""Denoisers against their definitions, plug-and-play against what linear and convex denoisers lead to."""
 
 from __future__ import annotations
 
