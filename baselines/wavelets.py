@@ -249,7 +249,6 @@ class _FewColumns:
         return torch.cat([result[:, :, k, :size] for k, size in enumerate(self.sizes)], dim=-1)
 
 
-@lru_cache(maxsize=256)
 def level_matrix(family: str, n: int, level: int = 0) -> np.ndarray:
     """One level along a side of the image of n pixels, the finest first, orthonormal: approximations, then details."""
     constant = _constant(family, n, level)
@@ -266,6 +265,7 @@ def level_matrix(family: str, n: int, level: int = 0) -> np.ndarray:
     return np.concatenate([approximations, details])
 
 
+@lru_cache(maxsize=256)
 def _constant(family: str, n: int, level: int) -> np.ndarray:
     """What a constant image is in the approximations that a level splits: constant too, but for seams of odd sides."""
     if level == 0:
