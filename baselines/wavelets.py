@@ -241,7 +241,7 @@ class _FewColumns:
             return (self.weights @ x).mT
         count, _, w = x.shape
         windows = x.index_select(1, self.columns).view(-1, self.width, w)
-        products = torch.bmm(windows.mT, self.weights.repeat(count, 1, 1))
+        products = torch.bmm(windows.mT, self.weights.expand(count, -1, -1, -1).flatten(0, 1))
         products = products.view(count, -1, w, len(self.sizes), self.run).permute(0, 2, 3, 1, 4)
         result = products.reshape(count, w, len(self.sizes), -1)
         if result.shape[2:].numel() == sum(self.sizes):
