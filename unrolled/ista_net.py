@@ -24,7 +24,7 @@ class ISTANetPlus(Network):
 
     D takes the image to ``width`` feature maps and G back; F and B are convolution, ReLU, convolution. All are 3 × 3
     without bias and start as Xavier's; λ starts at 0.5 and θ at 0.01: 336,978 parameters for real images and the
-    defaults, which are the paper's. With D the identity, F and B mutually inverse and x = G(B(…)) it would be ISTA.
+    defaults, which are the paper's. ISTA itself is among these networks: G can subtract r again.
 
     B is asked to invert F: :meth:`penalty` is 0.01 Σ_phases mean ‖B(F(d)) − d‖², d = D(r), which training adds to its
     loss.
