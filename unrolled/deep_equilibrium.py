@@ -16,6 +16,8 @@ from .anderson import anderson
 from .cnn import stack
 from .contract import Network
 
+SCALE = 0.2  # of the CNN: a small one keeps the iteration a contraction for longer
+
 
 class DeepEquilibrium(Network):
     """x* = R(x* − τ Aᵀ(A x* − y)), the fixed point itself (DE-Prox: Gilton, Ongie, Willett, TCI 2021, eq. 11–13).
@@ -24,11 +26,11 @@ class DeepEquilibrium(Network):
     at x*, the gradient g solves g = Jᵀ g + ∂loss/∂x*, by the same acceleration. Memory is that of one iteration,
     whatever their number, so that checkpointing has nothing to save.
 
-    R(v) = (v + CNN(v)) / (1 + β), a stack of 3 × 3 convolutions with ReLU between them. The paper starts from a trained
+    R(v) = (v + CNN(v) / 5) / (1 + β), a stack of 3 × 3 convolutions with ReLU between them. The paper starts from a trained
     denoiser; here the last layer starts at zero, and the first equilibrium is Tikhonov's, (τ AᵀA + β) x = τ Aᵀ y: β,
-    learned from 0.05, makes the iteration a contraction from the start, as it otherwise is for no A that has a null
-    space. It stays likely to be one, since every kernel, as a matrix of outputs × inputs, is divided by its spectral
-    norm where that is above one (Miyato et al. 2018), and 0 < τ < 2.
+    learned from 0.05, makes the iteration a contraction from the start, which it is for no A that has a null space
+    otherwise. That it stays one is likely and not certain: the CNN is scaled down, its kernels, as matrices of
+    outputs × inputs, are divided by their spectral norm where that is above one (Miyato et al. 2018), and 0 < τ < 2.
 
     Args:
         channels: of the image; 1, or 2 for complex images.
@@ -69,7 +71,7 @@ class DeepEquilibrium(Network):
             return proximal_gradient_step(
                 x,
                 gradient=lambda v: physics.normal(v) - adjoint,
-                prox=lambda v: (v + self.correction(v)) / (1 + softplus(self.shrinkage)),
+                prox=lambda v: (v + SCALE * self.correction(v)) / (1 + softplus(self.shrinkage)),
                 step_size=2 * self.step.sigmoid(),
             )
 

@@ -11,7 +11,7 @@ from isocenter.baselines.method import ConvergenceWarning
 from isocenter.physics import Blur, FourierSampling, LinearOperator, Normalised, ParallelBeam, Radon, views
 from isocenter.physics.masks import cartesian_uniform
 from isocenter.unrolled.anderson import anderson
-from isocenter.unrolled.deep_equilibrium import DeepEquilibrium
+from isocenter.unrolled.deep_equilibrium import SCALE, DeepEquilibrium
 from torch import Tensor, nn
 
 OPERATORS: dict[str, Callable[[], LinearOperator]] = {
@@ -55,7 +55,7 @@ def test_the_gradient_is_that_of_as_many_iterations_as_it_takes(name: str) -> No
     x = torch.zeros_like(weights)
     for _ in range(100):
         v = x - step * physics.A_adjoint(physics.A(x) - y)
-        x = (v + made.correction(v)) / (1 + shrinkage)
+        x = (v + SCALE * made.correction(v)) / (1 + shrinkage)
     unrolled = torch.autograd.grad((x * weights).sum(), tuple(made.parameters()))
     for mine, exact in zip(implicit, unrolled, strict=True):
         torch.testing.assert_close(mine, exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))

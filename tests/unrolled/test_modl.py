@@ -32,7 +32,7 @@ def test_without_its_network_it_is_the_proximal_point_iteration(name: str, dense
     network = MoDL(physics.domain[0], iterations=4, width=4, cg_iterations=60).double()
     with torch.no_grad():
         x = network(y, physics)
-    matrix, weight = dense(physics).numpy(), 0.05 * float(normal_spectrum(physics.operator).mean())
+    matrix, weight = dense(physics).numpy(), float(normal_spectrum(physics.operator).mean())
     normal = matrix.T @ matrix + weight * np.eye(matrix.shape[1])
     for image in range(2):
         expected = physics.direct(y)[image].numpy().ravel()
