@@ -187,8 +187,8 @@ class PlugAndPlayNetwork(Method):
         Raises:
             ValueError: if a split is empty, or ``folder`` holds another training.
         """
-        images = (DenoisingProblem(problem, self.levels) for problem in (train, validation))
-        training = self.trained.fit(*images, folder)
+        noisy, held_out = DenoisingProblem(train, self.levels), DenoisingProblem(validation, self.levels)
+        training = self.trained.fit(noisy, held_out, folder)
         tuning = self.tuned.fit(train, validation)
         return replace(
             training,

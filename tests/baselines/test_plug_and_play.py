@@ -225,7 +225,7 @@ def test_total_variation_as_denoiser_finds_the_total_variation_optimum() -> None
     A, sigma, rho = OPERATORS["radon"], 0.1, 0.05
     y = measured(A)[:1]
     expected = solve(ADMM(Objective(A, y, [TotalVariationTerm(rho * sigma)])), 1e-6, 1000).x
-    solution = solve(PlugAndPlayADMM(A, y, TotalVariationDenoiser(1e-4, 100), sigma, rho), 1e-3, 25)
+    solution = solve(PlugAndPlayADMM(A, y, TotalVariationDenoiser(1e-4, 60), sigma, rho), 1e-3, 20)
     assert float((solution.x - expected).norm()) < 1e-3 * float(expected.norm())
 
 
@@ -334,6 +334,11 @@ def test_fit_finds_a_noise_level_in_the_units_of_the_images(data_range: float, t
     assert again.values == method.values
 
 
-def test_zero_parameters_are_refused() -> None:
+def test_what_makes_no_sense_is_refused() -> None:
+    method = PlugAndPlay(NonLocalMeans(), "hqs", 0.1, 0.1)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        method.reconstruct(torch.full((1, 1, 8, 8), torch.nan), Identity((8, 8)))
+    with pytest.raises(ValueError, match="expected batch × 1 × 8 × 8"):
+        method.reconstruct(torch.zeros(1, 1, 8, 9), Identity((8, 8)))
     with pytest.raises(ValueError, match="penalty is 0"):
         PlugAndPlay(NonLocalMeans(), penalty=0.0)
