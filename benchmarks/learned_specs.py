@@ -236,6 +236,118 @@ class PlugAndPlayNetworkSpec(LearnedSpec):
         )
 
 
+class DnCNNSpec(LearnedSpec):
+    """Post-processing by a plain stack of convolutions; the paper's is 17 deep and 64 wide."""
+
+    kind: Literal["dncnn"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    depth: Annotated[int, Field(ge=2)] = 10
+    width: Count = 32
+    title: ClassVar[str] = "DnCNN post-processing"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.postprocessing import DnCNNPostProcessing
+
+        return lambda: DnCNNPostProcessing(self.channels, self.depth, self.width)
+
+
+class DualDomainSpec(LearnedSpec):
+    """One network before and one after the direct reconstruction; ``planes`` is 2 for k-space."""
+
+    kind: Literal["dual-domain"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    planes: Annotated[int, Field(ge=1, le=2)] = 1
+    depth: Annotated[int, Field(ge=2)] = 5
+    width: Count = 32
+    widths: tuple[Count, ...] = Field((24, 48, 96), min_length=2)
+    title: ClassVar[str] = "Dual-domain post-processing"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.dual_domain import DualDomain
+
+        return lambda: DualDomain(self.channels, self.planes, self.depth, self.width, self.widths)
+
+
+class E2EVarNetSpec(LearnedSpec):
+    """Soft data consistency and a U-Net in turn; the paper has 12 cascades with widths 18, 36, 72, 144, 288."""
+
+    kind: Literal["e2e-varnet"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    cascades: Count = 6
+    widths: tuple[Count, ...] = Field((12, 24, 48), min_length=2)
+    coil_maps: Literal["operator", "estimated"] = "operator"
+    title: ClassVar[str] = "E2E-VarNet"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.e2e_varnet import E2EVarNet
+
+        return lambda: E2EVarNet(self.channels, self.cascades, self.widths, self.coil_maps)
+
+
+class MoDLSpec(LearnedSpec):
+    """One denoiser and regularised inversion in turn; the paper has 10 iterations of width 64."""
+
+    kind: Literal["modl"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    iterations: Count = 6
+    depth: Annotated[int, Field(ge=2)] = 5
+    width: Count = 32
+    cg_iterations: Count = 10
+    title: ClassVar[str] = "MoDL"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.modl import MoDL
+
+        return lambda: MoDL(self.channels, self.iterations, self.depth, self.width, self.cg_iterations)
+
+
+class ItNetSpec(LearnedSpec):
+    """U-Nets with memory, and direct reconstructions of the residual, in turn."""
+
+    kind: Literal["itnet"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    iterations: Count = 4
+    memory: Annotated[int, Field(ge=0)] = 5
+    widths: tuple[Count, ...] = Field((16, 32, 64), min_length=2)
+    title: ClassVar[str] = "ItNet"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.itnet import ItNet
+
+        return lambda: ItNet(self.channels, self.iterations, self.memory, self.widths)
+
+
+class RegularisationMapsSpec(LearnedSpec):
+    """Total variation whose weight is a learned map, minimised by a fixed number of primal-dual iterations."""
+
+    kind: Literal["tv-maps"]
+    iterations: Count = 32
+    widths: tuple[Count, ...] = Field((16, 32, 64), min_length=2)
+    title: ClassVar[str] = "TV with learned maps"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.regularisation_maps import RegularisationMaps
+
+        return lambda: RegularisationMaps(self.iterations, self.widths)
+
+
+class DeepEquilibriumSpec(LearnedSpec):
+    """The fixed point of proximal gradient steps with a learned proximal map."""
+
+    kind: Literal["deep-equilibrium"]
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
+    depth: Annotated[int, Field(ge=2)] = 5
+    width: Count = 32
+    iterations: Count = 30
+    tol: Positive = 1e-3
+    title: ClassVar[str] = "Deep equilibrium"
+
+    def network(self) -> Callable[[], Network]:
+        from ..unrolled.deep_equilibrium import DeepEquilibrium
+
+        return lambda: DeepEquilibrium(self.channels, self.depth, self.width, self.iterations, self.tol)
+
+
 SPECS: tuple[type[MethodSpec], ...] = (
     UNetSpec,
     ADMMNetSpec,
@@ -244,5 +356,12 @@ SPECS: tuple[type[MethodSpec], ...] = (
     ISTANetPlusSpec,
     ADMMCSNetSpec,
     VariationalNetworkSpec,
+    DnCNNSpec,
+    DualDomainSpec,
+    E2EVarNetSpec,
+    MoDLSpec,
+    ItNetSpec,
+    RegularisationMapsSpec,
+    DeepEquilibriumSpec,
     PlugAndPlayNetworkSpec,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,12 @@ class DeepEquilibrium(Network):
     at x*, the gradient g solves g = Jᵀ g + ∂loss/∂x*, by the same acceleration. Memory is that of one iteration,
     whatever their number, so that checkpointing has nothing to save.
 
-    R(v) = (v + CNN(v) / 5) / (1 + β), a stack of 3 × 3 convolutions with ReLU between them. The paper starts from a trained
-    denoiser; here the last layer starts at zero, and the first equilibrium is Tikhonov's, (τ AᵀA + β) x = τ Aᵀ y: β,
-    learned from 0.05, makes the iteration a contraction from the start, which it is for no A that has a null space
-    otherwise. That it stays one is likely and not certain: the CNN is scaled down, its kernels, as matrices of
-    outputs × inputs, are divided by their spectral norm where that is above one (Miyato et al. 2018), and 0 < τ < 2.
+    R(v) = (v + CNN(v) / 5) / (1 + β), the CNN a stack of 3 × 3 convolutions with ReLU between them. The paper starts
+    from a trained denoiser; here the last layer starts at zero, and the first equilibrium is Tikhonov's,
+    (τ AᵀA + β) x = τ Aᵀ y: β, learned from 0.05, makes the iteration a contraction from the start, which it is for no A
+    that has a null space otherwise. That it stays one is likely and not certain: the CNN is scaled down, its kernels,
+    as matrices of outputs × inputs, are divided by their spectral norm where that is above one (Miyato et al. 2018),
+    and 0 < τ < 2.
 
     Args:
         channels: of the image; 1, or 2 for complex images.
@@ -86,7 +88,7 @@ class DeepEquilibrium(Network):
             )
         return self._differentiable(iterate, x) if torch.is_grad_enabled() else x
 
-    def _differentiable(self, iterate: nn.Module, x: Tensor) -> Tensor:
+    def _differentiable(self, iterate: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """f(x*), whose gradient is that of the fixed point."""
         point = x.requires_grad_()
         value = iterate(point)

@@ -88,6 +88,7 @@ class E2EVarNet(Network):
         operator, scale = unwrapped(physics)
         if isinstance(operator, MultiCoilSampling):
             mask, maps = physics.support, operator.coil_maps.to(y.dtype)[None]
+            assert mask is not None  # even a part of a scan has that of the scan
             used = self.run(self.estimate, y, mask) if self.estimate else normalise_maps(maps)
             return _CoilSpace(scale * y, mask, used, maps)
         if self.estimate:
