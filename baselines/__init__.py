@@ -1,8 +1,34 @@
-"""Direct inversions, sparsity solvers and their tuning."""
+"""Direct inversions, sparsity solvers, plug-and-play, and their tuning."""
 
+from .convex import Options
 from .direct import Direct
+from .least_squares import LeastSquares
 from .method import ConvergenceWarning, Fit, Method
-from .total_variation import TotalVariation, TotalVariationSolver
+from .plug_and_play import PlugAndPlay
+from .richardson_lucy import RichardsonLucy
+from .sirt import SIRT
+from .sparse_wavelets import TotalVariationWavelet, Wavelet
+from .tikhonov import Tikhonov
+from .total_variation import ConstrainedTotalVariation, TotalGeneralisedVariation, TotalVariation
 from .tuned import Tuning
+from .wiener import Wiener
 
-__all__ = ["ConvergenceWarning", "Direct", "Fit", "Method", "TotalVariation", "TotalVariationSolver", "Tuning"]
+__all__ = [
+    "SIRT",
+    "ConstrainedTotalVariation",
+    "ConvergenceWarning",
+    "Direct",
+    "Fit",
+    "LeastSquares",
+    "Method",
+    "Options",
+    "PlugAndPlay",
+    "RichardsonLucy",
+    "Tikhonov",
+    "TotalGeneralisedVariation",
+    "TotalVariation",
+    "TotalVariationWavelet",
+    "Tuning",
+    "Wavelet",
+    "Wiener",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from ..physics.periodic import gradient_power
@@ -15,7 +16,14 @@ class Term(ABC):
 
     The channels of a complex image are treated jointly. K is linear; results for an image never depend on the others of
     its batch. Coefficients ``c`` may have any shape ``[B, …]``.
+
+    Attributes:
+        orthonormal: whether K Kᵀ = KᵀK = I.
+        groups: of channels of the unknown that K acts on; 1 is the image alone.
     """
+
+    orthonormal: bool = False
+    groups: int = 1
 
     @abstractmethod
     def analysis(self, x: Tensor) -> Tensor:
@@ -24,6 +32,10 @@ class Term(ABC):
     @abstractmethod
     def adjoint(self, c: Tensor) -> Tensor:
         """Kᵀ c."""
+
+    def gram(self, x: Tensor) -> Tensor:
+        """KᵀK x; x itself where K is a tight frame."""
+        return self.adjoint(self.analysis(x))
 
     @abstractmethod
     def value(self, c: Tensor) -> Tensor:
@@ -36,6 +48,20 @@ class Term(ABC):
     @abstractmethod
     def spectrum(self, domain: tuple[int, ...]) -> Tensor:
         """The spectrum of KᵀK as a circular convolution, exact or nearly so: ``[H, W]`` in the order of ``fft2``."""
+
+    def norm(self, domain: tuple[int, ...]) -> float:
+        """A bound on ‖K‖."""
+        spectrum = self.spectrum(domain)
+        if spectrum.ndim > 2:
+            return float(torch.linalg.eigvalsh(spectrum.permute(2, 3, 0, 1)).max()) ** 0.5
+        return float(spectrum.max()) ** 0.5
+
+    @abstractmethod
+    def first_penalty(self, c: Tensor) -> Tensor | None:
+        """ρ that makes ρ/2 ‖c‖² weigh about as much as g(c), for the c of a first image: ``[B]``.
+
+        None leaves it to the other terms: constraints have no scale of their own.
+        """
 
     def violation(self, c: Tensor) -> Tensor:
         """Relative distance of c from where g is finite, ``[B]``."""
@@ -70,6 +96,60 @@ class TotalVariationTerm(Term):
     def spectrum(self, domain: tuple[int, ...]) -> Tensor:
         return gradient_power(domain[1:])
 
+    def first_penalty(self, c: Tensor) -> Tensor:
+        return balance(self.weight, c)
+
     def _groups(self, c: Tensor) -> Tensor:
         """What has one length: both directions, or each alone; the channels always."""
         return c if self.isotropic else c.flatten(0, 1)[:, None]
+
+
+class Bounds(Term):
+    """The constraint low ≤ x ≤ high, such as non-negativity.
+
+    Args:
+        low, high: in the units of the image; None leaves a side open.
+    """
+
+    def __init__(self, low: float | None = 0.0, high: float | None = None) -> None:
+        if low is None and high is None:
+            raise ValueError("Bounds: neither low nor high is given")
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"Bounds: low is {low} and high {high}, expected low < high")
+        self.low, self.high = low, high
+
+    def analysis(self, x: Tensor) -> Tensor:
+        return x
+
+    def adjoint(self, c: Tensor) -> Tensor:
+        return c
+
+    def gram(self, x: Tensor) -> Tensor:
+        return x
+
+    def value(self, c: Tensor) -> Tensor:
+        return c.new_zeros(len(c))
+
+    def prox(self, c: Tensor, step: Tensor) -> Tensor:
+        return c.clamp(self.low, self.high)
+
+    def spectrum(self, domain: tuple[int, ...]) -> Tensor:
+        return torch.ones(domain[1:], dtype=torch.float64)
+
+    def first_penalty(self, c: Tensor) -> None:
+        return None
+
+    def violation(self, c: Tensor) -> Tensor:
+        return relative(c - c.clamp(self.low, self.high), c)
+
+
+def balance(weight: float, c: Tensor) -> Tensor:
+    """ρ = λ / mean |c| of each image, ``[B]``, kept within what floating point can bear."""
+    size = c.abs().mean(tuple(range(1, c.ndim)))
+    largest = c.abs().amax(tuple(range(1, c.ndim)))
+    return (weight / size.clamp_min(1e-6 * largest).clamp_min(torch.finfo(c.dtype).tiny)).clamp(1e-6, 1e6)
+
+
+def relative(part: Tensor, whole: Tensor) -> Tensor:
+    """‖part‖ / ‖whole‖ of each image, ``[B]``; 0 / 0 is 0."""
+    return part.flatten(1).norm(dim=1) / whole.flatten(1).norm(dim=1).clamp_min(torch.finfo(part.dtype).tiny)

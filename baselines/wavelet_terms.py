@@ -40,6 +40,9 @@ class WaveletTerm(Term):
     def adjoint(self, c: Tensor) -> Tensor:
         return iswt2(c, self.family) if self.translation_invariant else idwt2(c, self.family, self.levels)
 
+    def gram(self, x: Tensor) -> Tensor:
+        return x
+
     def value(self, c: Tensor) -> Tensor:
         return self.weight * (_magnitude(c) * self._shares(c)).flatten(1).sum(1)
 

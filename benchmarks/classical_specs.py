@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from .spec import Count, MethodSpec, NonNegative, Positive, Spec, mistake
 
 if TYPE_CHECKING:
+    from ..baselines.convex import Options
     from ..baselines.denoisers import Denoiser
     from ..baselines.method import Method
     from ..baselines.tuned import Tuning
@@ -45,23 +46,120 @@ class DirectSpec(MethodSpec):
         return Direct()
 
 
-class TotalVariationSpec(MethodSpec):
+class ConvexSpec(MethodSpec):
+    """What every convex method may be told; see :class:`isocenter.baselines.convex.Options`."""
+
+    low: float | None = None
+    high: float | None = None
+    tol: Positive = 1e-2
+    max_iter: Count = 500
+    algorithm: Literal["admm", "pdhg", "condat-vu", "fista"] = "admm"
+    tuning: TuningSpec = TuningSpec()
+    parameters: ClassVar[tuple[str, ...]] = ("regularisation",)
+
+    def options(self) -> Options:
+        from ..baselines.convex import Options
+
+        own = {name for name in ("low", "high", "likelihood", "tol", "max_iter", "algorithm") if hasattr(self, name)}
+        return Options(**self.model_dump(include=own))
+
+    def needs(self) -> tuple[str, ...]:
+        return ("validation",) if any(getattr(self, name) is None for name in self.parameters) else ()
+
+
+class PenalisedSpec(ConvexSpec):
+    """A penalty beside the likelihood of the measurements."""
+
+    regularisation: NonNegative | None = None
+    likelihood: Literal["gaussian", "poisson"] = "gaussian"
+
+
+class TotalVariationSpec(PenalisedSpec):
     """Total variation; ``regularisation`` is tuned on the validation images where it is not given."""
 
     kind: Literal["tv"]
-    regularisation: NonNegative | None = None
-    tol: Positive = 1e-2
-    max_iter: Count = 500
-    tuning: TuningSpec = TuningSpec()
+    isotropic: bool = True
     title: ClassVar[str] = "TV"
 
     def build(self, seed: int) -> Method:
         from ..baselines.total_variation import TotalVariation
 
-        return TotalVariation(self.regularisation, self.tol, self.max_iter, self.tuning.build())
+        return TotalVariation(self.regularisation, self.isotropic, self.options(), self.tuning.build())
 
-    def needs(self) -> tuple[str, ...]:
-        return ("validation",) if self.regularisation is None else ()
+
+class ConstrainedTotalVariationSpec(ConvexSpec):
+    """The least total variation with ‖A x − y‖ ≤ ``epsilon`` ‖y‖."""
+
+    kind: Literal["constrained-tv"]
+    epsilon: NonNegative | None = None
+    isotropic: bool = True
+    title: ClassVar[str] = "Constrained TV"
+    parameters: ClassVar[tuple[str, ...]] = ("epsilon",)
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.total_variation import ConstrainedTotalVariation
+
+        return ConstrainedTotalVariation(self.epsilon, self.isotropic, self.options(), self.tuning.build())
+
+
+class TotalGeneralisedVariationSpec(PenalisedSpec):
+    """Second-order total generalised variation: slopes cost nothing."""
+
+    kind: Literal["tgv"]
+    ratio: Positive = 2.0
+    title: ClassVar[str] = "TGV"
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.total_variation import TotalGeneralisedVariation
+
+        return TotalGeneralisedVariation(self.regularisation, self.ratio, self.options(), self.tuning.build())
+
+
+class WaveletSpec(PenalisedSpec):
+    """Sparse wavelet coefficients, in a basis or in the tight frame of all its shifts."""
+
+    kind: Literal["wavelet"]
+    family: str = "db4"
+    levels: Count | None = None
+    translation_invariant: bool = True
+    title: ClassVar[str] = "Wavelets"
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.sparse_wavelets import Wavelet
+
+        return Wavelet(
+            self.regularisation,
+            self.family,
+            self.levels,
+            self.translation_invariant,
+            self.options(),
+            self.tuning.build(),
+        )
+
+
+class TotalVariationWaveletSpec(PenalisedSpec):
+    """Total variation and sparse wavelet coefficients (Lustig et al. 2007)."""
+
+    kind: Literal["tv-wavelet"]
+    wavelet: NonNegative | None = None
+    family: str = "db4"
+    levels: Count | None = None
+    translation_invariant: bool = False
+    title: ClassVar[str] = "TV and wavelets"
+    parameters: ClassVar[tuple[str, ...]] = ("regularisation", "wavelet")
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.sparse_wavelets import TotalVariationWavelet
+
+        return TotalVariationWavelet(
+            self.regularisation,
+            self.wavelet,
+            self.family,
+            self.levels,
+            self.translation_invariant,
+            self.options(),
+            self.tuning.build(),
+        )
 
 
 class LeastSquaresSpec(MethodSpec):
@@ -240,6 +338,10 @@ class PlugAndPlaySpec(MethodSpec):
 SPECS: tuple[type[MethodSpec], ...] = (
     DirectSpec,
     TotalVariationSpec,
+    ConstrainedTotalVariationSpec,
+    TotalGeneralisedVariationSpec,
+    WaveletSpec,
+    TotalVariationWaveletSpec,
     LeastSquaresSpec,
     TikhonovSpec,
     SIRTSpec,

@@ -38,13 +38,15 @@ def periodic_filter(x: Tensor, spectrum: Tensor, *, adjoint: bool = False) -> Te
 def filter_image(x: Tensor, spectrum: Tensor) -> Tensor:
     """F⁻¹ (spectrum · F x) for a real, non-negative ``[H, W]`` in the order of ``fft2``, such as that of AᵀA.
 
-    ``x`` is real, ``[B, 1, H, W]``, with an even spectrum; or complex in two channels, with any.
+    A spectrum may also be one for each image, ``[B, H, W]``. ``x`` is real, ``[B, 1, H, W]``, with an even spectrum; or
+    complex in two channels, with any.
     """
     size, spectrum = x.shape[-2:], spectrum.to(x.dtype)
     if x.shape[1] == 2:
         image = torch.fft.ifft2(torch.fft.fft2(torch.complex(x[:, 0], x[:, 1])) * spectrum)
         return torch.stack((image.real, image.imag), dim=1)
-    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum[..., : size[1] // 2 + 1], s=size)
+    half = spectrum[..., : size[1] // 2 + 1]
+    return torch.fft.irfft2(torch.fft.rfft2(x) * (half if half.ndim == 2 else half[:, None]), s=size)
 
 
 def gradient_power(shape: Sequence[int]) -> Tensor:

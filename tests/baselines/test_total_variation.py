@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from isocenter.baselines import ConvergenceWarning, TotalVariation, TotalVariationSolver, Tuning
+from isocenter.baselines import ConvergenceWarning, TotalVariation, Tuning
+from isocenter.baselines.admm import ADMM
+from isocenter.baselines.convex import Options
 from isocenter.baselines.gradient import gradient, gradient_adjoint, project_to_ball, total_variation
+from isocenter.baselines.iteration import Solution, solve
+from isocenter.baselines.objective import Objective
+from isocenter.baselines.terms import TotalVariationTerm
 from isocenter.data.problem import Problem
 from isocenter.physics import (
     Blur,
@@ -26,12 +31,18 @@ from isocenter.physics.masks import cartesian_variable_density
 from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
 
+PRECISE = Options(tol=1e-3, max_iter=2000)
+
 
 def piecewise_constant(n: int) -> Tensor:
     x = torch.zeros(1, 1, n, n)
     x[..., n // 4 : 3 * n // 4, n // 3 : -n // 4] = 1.0
     x[..., n // 2 :, : n // 2] += 0.5
     return x
+
+
+def minimise(A: LinearOperator, y: Tensor, weight: float, tol: float, max_iter: int) -> Solution:
+    return solve(ADMM(Objective(A, y, [TotalVariationTerm(weight)])), tol, max_iter)
 
 
 def test_gradient_and_its_adjoint() -> None:
@@ -52,7 +63,7 @@ def test_projection_leaves_the_ball_and_shortens_the_rest() -> None:
 def test_denoising_equals_scikit_image() -> None:
     y = piecewise_constant(32).double() + 0.2 * torch.randn(1, 1, 32, 32)
     expected = denoise_tv_chambolle(y[0, 0].numpy(), weight=0.15, eps=1e-9, max_num_iter=20000)
-    solution = TotalVariationSolver(Identity((1, 32, 32)), y, 0.15).solve(1e-5, 5000)
+    solution = minimise(Identity((1, 32, 32)), y, 0.15, 1e-5, 5000)
     assert np.abs(solution.x[0, 0].numpy() - expected).max() < 2e-3
 
 
@@ -91,13 +102,14 @@ def test_finds_the_optimum_and_certifies_it(name: str) -> None:
     y = A.A(piecewise_constant(12).double())
     y = y + 0.05 * y.abs().mean() * torch.randn_like(y)
     x, best = reference(A, y, weight, 20000)
-    solution = TotalVariationSolver(A, y, weight).solve(1e-4, 3000)
+    solution = minimise(A, y, weight, 1e-4, 3000)
     value = objective(A, y, weight, solution.x)
     assert float(solution.gap) <= 1e-4
     assert -1e-7 < value / best - 1 <= 1e-4
     assert np.abs(solution.x.numpy().ravel() - x).max() < 0.02
-    for progress, _ in zip(TotalVariationSolver(A, y, weight).iterate(), range(20), strict=False):
-        true = 1 - best / objective(A, y, weight, progress.state.x)
+    solver = ADMM(Objective(A, y, [TotalVariationTerm(weight)]))
+    for progress, _ in zip(solver.iterate(), range(20), strict=False):
+        true = 1 - best / objective(A, y, weight, progress.x)
         assert float(progress.gap) >= true - 1e-7  # the gap is a bound on the way, too
 
 
@@ -109,9 +121,9 @@ def objective(A: LinearOperator, y: Tensor, weight: float, x: Tensor) -> float:
 def test_results_scale_with_the_data_and_do_not_depend_on_the_batch() -> None:
     A = Radon(ParallelBeam(views(8), 23), (16, 16))
     y = A.A(torch.cat([piecewise_constant(16), torch.rand(1, 1, 16, 16)]).double())
-    both = TotalVariation(1e-2, tol=1e-3, max_iter=2000).reconstruct(y, A)
-    alone = TotalVariation(1e-2, tol=1e-3, max_iter=2000).reconstruct(y[:1], A)
-    tiny = TotalVariation(1e-8, tol=1e-3, max_iter=2000).reconstruct(y * 1e-6, A)
+    both = TotalVariation(1e-2, options=PRECISE).reconstruct(y, A)
+    alone = TotalVariation(1e-2, options=PRECISE).reconstruct(y[:1], A)
+    tiny = TotalVariation(1e-8, options=PRECISE).reconstruct(y * 1e-6, A)
     assert torch.allclose(both[:1], alone, atol=1e-9)
     assert torch.allclose(tiny * 1e6, both, atol=1e-7)
 
@@ -127,7 +139,9 @@ def test_degenerate_inputs() -> None:
 
 def test_stopping_early_is_a_warning() -> None:
     with pytest.warns(ConvergenceWarning, match="raise max_iter"):
-        TotalVariation(0.1, tol=1e-9, max_iter=5).reconstruct(torch.rand(1, 1, 8, 8), Identity((1, 8, 8)))
+        TotalVariation(0.1, options=Options(tol=1e-9, max_iter=5)).reconstruct(
+            torch.rand(1, 1, 8, 8), Identity((1, 8, 8))
+        )
 
 
 class Noisy(Problem):

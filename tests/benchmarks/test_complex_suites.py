@@ -32,9 +32,7 @@ def write(folder: Path, data: str, *physics: str, methods: str = "[{kind: direct
     return path
 
 
-@pytest.mark.parametrize(
-    "method", ["tikhonov", pytest.param("tv", marks=pytest.mark.xfail(reason="TV of complex images is to come"))]
-)
+@pytest.mark.parametrize("method", ["tikhonov", "tv"])
 def test_a_suite_of_coils_runs_from_phantom_to_report(tmp_path: Path, method) -> None:
     data = "{kind: phantoms, family: dival-ellipses, size: 24, train: 0, validation: 1, test: 2, "
     data += "complex: {kind: simulated-phase, seed: 2}}"

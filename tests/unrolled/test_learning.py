@@ -12,9 +12,16 @@ from isocenter.physics.masks import cartesian_uniform
 from isocenter.physics.radon import Radon
 from isocenter.unrolled import LearnedMethod, Network, Training
 from isocenter.unrolled.admm_csnet import ADMMCSNet
+from isocenter.unrolled.deep_equilibrium import DeepEquilibrium
+from isocenter.unrolled.dual_domain import DualDomain
+from isocenter.unrolled.e2e_varnet import E2EVarNet
 from isocenter.unrolled.ista_net import ISTANetPlus
+from isocenter.unrolled.itnet import ItNet
 from isocenter.unrolled.learned_gradient import LearnedGradient
 from isocenter.unrolled.learned_primal_dual import LearnedPrimalDual
+from isocenter.unrolled.modl import MoDL
+from isocenter.unrolled.postprocessing import DnCNNPostProcessing
+from isocenter.unrolled.regularisation_maps import RegularisationMaps
 from isocenter.unrolled.variational_network import VariationalNetwork
 from torch import Tensor
 
@@ -31,6 +38,13 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "ISTA-Net+": lambda: ISTANetPlus(phases=3, width=12),
     "ADMM-CSNet": lambda: ADMMCSNet(stages=3, features=12),
     "variational network": lambda: VariationalNetwork(stages=3, filters=8, kernel=7),
+    "E2E-VarNet": lambda: E2EVarNet(cascades=3, widths=(8, 16)),
+    "MoDL": lambda: MoDL(iterations=3, depth=4, width=16),
+    "ItNet": lambda: ItNet(iterations=3, widths=(8, 16)),
+    "learned TV maps": lambda: RegularisationMaps(iterations=16, widths=(8, 16)),
+    "deep equilibrium": lambda: DeepEquilibrium(depth=4, width=16, iterations=20),
+    "DnCNN": lambda: DnCNNPostProcessing(depth=6, width=16),
+    "dual domain": lambda: DualDomain(depth=3, width=8, widths=(8, 16)),
 }
 
 
@@ -47,6 +61,20 @@ NETWORKS: dict[str, Callable[[], Network]] = {
         ("ADMM-CSNet", "tomography", 40, 4.0),
         ("variational network", "k-space", 40, 4.0),
         ("variational network", "tomography", 40, 2.0),
+        ("E2E-VarNet", "k-space", 60, 2.0),
+        ("E2E-VarNet", "tomography", 60, 2.0),
+        ("MoDL", "k-space", 60, 3.0),
+        ("MoDL", "tomography", 60, 4.0),
+        ("ItNet", "k-space", 60, 2.5),
+        ("ItNet", "tomography", 60, 3.0),
+        ("learned TV maps", "k-space", 60, 6.0),
+        ("learned TV maps", "tomography", 60, 3.0),
+        ("deep equilibrium", "k-space", 60, 3.0),
+        ("deep equilibrium", "tomography", 60, 2.0),
+        ("DnCNN", "k-space", 60, 1.0),
+        ("DnCNN", "tomography", 60, 2.0),
+        ("dual domain", "k-space", 60, 0.8),
+        ("dual domain", "tomography", 200, 0.5),
     ],
 )
 def test_a_tiny_task_is_learned(network: str, name: str, steps: int, margin: float, boxes: type) -> None:

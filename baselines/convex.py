@@ -1,0 +1,97 @@
+"""From terms to an image: what all convex methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from ..physics import LinearOperator
+from .admm import ADMM
+from .data_terms import TransmissionLikelihood
+from .first_order import FISTA, PrimalDual
+from .iteration import Solver, solve, warn_unless_converged
+from .objective import Objective
+from .terms import Bounds, Term
+from .tuned import Estimate
+
+ROUGH_SLACK, ROUGH_ITERATIONS = 3.0, 100  # to compare parameters: PSNR settles long before the gap closes
+
+Algorithm = Literal["admm", "pdhg", "condat-vu", "fista"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every convex method may be told beside its penalty.
+
+    Args:
+        low, high: bounds on the image, in its units; real images only.
+        likelihood: of the measurements: least squares (Gaussian noise), or the Poisson likelihood of the photon counts
+            behind line integrals.
+        tol: certified relative gap at which an image is done (:meth:`Objective.certificate`).
+        max_iter: bound on the iterations; an image that meets it is reported by a warning.
+        algorithm: ADMM is the fastest wherever we looked.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    likelihood: Literal["gaussian", "poisson"] = "gaussian"
+    tol: float = 1e-2
+    max_iter: int = 500
+    algorithm: Algorithm = "admm"
+
+    def __post_init__(self) -> None:
+        if not (self.tol > 0 and self.max_iter >= 1):
+            raise ValueError(f"tol is {self.tol} and max_iter {self.max_iter}, expected both positive")
+
+
+def minimise(
+    name: str,
+    physics: LinearOperator,
+    y: Tensor,
+    terms: Sequence[Term],
+    options: Options,
+    *,
+    holds_data: bool = False,
+    start: Any = None,
+    rough: bool = False,
+) -> Estimate:
+    """The image that minimises the terms beside its fit to the data, within the options' tolerance.
+
+    Args:
+        name: of the model, for the warning.
+        physics: A.
+        y: measurements ``[B, *range]``.
+        terms: penalties and constraints.
+        options: what the user chose.
+        holds_data: whether a term already says how the image fits its data.
+        start: where the same solver was left, on the same images.
+        rough: only as accurate as comparing parameters needs, and without a warning.
+    """
+    terms = list(terms)
+    if options.low is not None or options.high is not None:
+        if physics.domain[0] == 2:
+            raise ValueError(f"{name}: bounds on a complex image make no sense; leave low and high out")
+        terms.append(Bounds(options.low, options.high))
+    poisson = options.likelihood == "poisson" and not holds_data
+    if poisson:
+        terms.append(TransmissionLikelihood(physics, y))
+    objective = Objective(physics, y, terms, least_squares=not (poisson or holds_data))
+    solver: Solver
+    if options.algorithm == "admm":
+        solver = ADMM(objective)
+    elif options.algorithm == "fista":
+        solver = FISTA(objective)
+    else:
+        solver = PrimalDual(objective, explicit=options.algorithm == "condat-vu")
+    if rough:
+        solution = solve(solver, ROUGH_SLACK * options.tol, min(options.max_iter, ROUGH_ITERATIONS), start)
+    else:
+        solution = solve(solver, options.tol, options.max_iter, start)
+        warn_unless_converged(solution, options.tol, name)
+    image = objective.image(solution.x)
+    if options.low is not None or options.high is not None:
+        image = image.clamp(options.low, options.high)
+    return Estimate(image, solution.state)
