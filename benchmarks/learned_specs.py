@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -69,13 +68,13 @@ class LearnedSpec(MethodSpec):
     train_on: tuple[Name, ...] = ()
 
     @abstractmethod
-    def network(self) -> Callable[[], Network]:
-        """What makes the network; its initial weights come from PyTorch's generator."""
+    def network(self, channels: int) -> Network:
+        """The network for images of so many channels; its initial weights come from PyTorch's generator."""
 
     def build(self, seed: int) -> Method:
         from ..unrolled.network import LearnedMethod
 
-        return LearnedMethod(self.network(), self.training.build(), seed)
+        return LearnedMethod(self.network, self.training.build(), seed)
 
     def needs(self) -> tuple[str, ...]:
         return () if self.train_on else ("train", "validation")
@@ -91,10 +90,10 @@ class UNetSpec(LearnedSpec):
     widths: tuple[Count, ...] = Field((24, 48, 96), min_length=2)
     title: ClassVar[str] = "U-Net post-processing"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.postprocessing import UNetPostProcessing
 
-        return lambda: UNetPostProcessing(widths=self.widths)
+        return UNetPostProcessing(channels, self.widths)
 
 
 class ADMMNetSpec(LearnedSpec):
@@ -107,59 +106,56 @@ class ADMMNetSpec(LearnedSpec):
     cg_iterations: Count = 3
     title: ClassVar[str] = "ADMM-Net"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.admm_net import ADMMNet
 
-        return lambda: ADMMNet(self.stages, self.kernel, self.knots, self.cg_iterations)
+        return ADMMNet(self.stages, self.kernel, self.knots, self.cg_iterations)
 
 
 class LearnedPrimalDualSpec(LearnedSpec):
     """Primal-dual iterations whose proximal maps are small networks with memory; the paper's by default."""
 
     kind: Literal["learned-primal-dual"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     iterations: Count = 10
     primal: Annotated[int, Field(ge=2)] = 5
     dual: Count = 5
     width: Count = 32
     title: ClassVar[str] = "Learned primal-dual"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.learned_primal_dual import LearnedPrimalDual
 
-        return lambda: LearnedPrimalDual(self.channels, self.iterations, self.primal, self.dual, self.width)
+        return LearnedPrimalDual(channels, self.iterations, self.primal, self.dual, self.width)
 
 
 class LearnedGradientSpec(LearnedSpec):
     """Gradient descent whose updates a small network with memory proposes; the paper's by default."""
 
     kind: Literal["learned-gradient"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     iterations: Count = 10
     memory: Count = 5
     width: Count = 32
     dirichlet: bool = True
     title: ClassVar[str] = "Learned gradient"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.learned_gradient import LearnedGradient
 
-        return lambda: LearnedGradient(self.channels, self.iterations, self.memory, self.width, self.dirichlet)
+        return LearnedGradient(channels, self.iterations, self.memory, self.width, self.dirichlet)
 
 
 class ISTANetPlusSpec(LearnedSpec):
     """Iterative shrinkage with learned transforms; the paper's has nine phases."""
 
     kind: Literal["ista-net-plus"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     phases: Count = 6
     width: Count = 32
     title: ClassVar[str] = "ISTA-Net+"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.ista_net import ISTANetPlus
 
-        return lambda: ISTANetPlus(self.channels, self.phases, self.width)
+        return ISTANetPlus(channels, self.phases, self.width)
 
 
 class ADMMCSNetSpec(LearnedSpec):
@@ -173,34 +169,32 @@ class ADMMCSNetSpec(LearnedSpec):
     cg_iterations: Count = 3
     title: ClassVar[str] = "ADMM-CSNet"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.admm_csnet import ADMMCSNet
 
-        return lambda: ADMMCSNet(self.stages, self.features, self.kernel, self.knots, self.cg_iterations)
+        return ADMMCSNet(self.stages, self.features, self.kernel, self.knots, self.cg_iterations)
 
 
 class VariationalNetworkSpec(LearnedSpec):
     """Gradient descent on learned regularisers; the paper's by default."""
 
     kind: Literal["variational-network"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     stages: Count = 10
     filters: Count = 24
     kernel: Annotated[int, Field(ge=3)] = 11
     centres: Annotated[int, Field(ge=2)] = 31
     title: ClassVar[str] = "Variational network"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.variational_network import VariationalNetwork
 
-        return lambda: VariationalNetwork(self.channels, self.stages, self.filters, self.kernel, self.centres)
+        return VariationalNetwork(channels, self.stages, self.filters, self.kernel, self.centres)
 
 
 class PlugAndPlayNetworkSpec(LearnedSpec):
     """A denoiser trained on images alone as prior; ``noise_level`` and ``penalty`` are tuned where not given."""
 
     kind: Literal["pnp-network"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     widths: tuple[Count, ...] = Field((32, 48, 64), min_length=1)
     levels: tuple[Positive, Positive] = (0.003, 0.3)
     algorithm: Literal["hqs", "admm", "red"] = "hqs"
@@ -217,10 +211,10 @@ class PlugAndPlayNetworkSpec(LearnedSpec):
             raise mistake(f"levels are {self.levels}, expected the lowest first and another highest", "levels")
         return self
 
-    def network(self) -> Callable[[], DenoisingNetwork]:
+    def network(self, channels: int) -> DenoisingNetwork:
         from ..unrolled.denoiser import DenoisingNetwork
 
-        return lambda: DenoisingNetwork(self.channels, self.widths)
+        return DenoisingNetwork(channels, self.widths)
 
     def build(self, seed: int) -> Method:
         from ..baselines.plug_and_play import PlugAndPlay
@@ -228,7 +222,7 @@ class PlugAndPlayNetworkSpec(LearnedSpec):
 
         options = (self.algorithm, self.noise_level, self.penalty, self.tol, self.max_iter, self.tuning.build())
         return PlugAndPlayNetwork(
-            self.network(),
+            self.network,
             lambda denoiser: PlugAndPlay(denoiser, *options),
             self.levels,
             self.training.build(),
@@ -240,81 +234,75 @@ class DnCNNSpec(LearnedSpec):
     """Post-processing by a plain stack of convolutions; the paper's is 17 deep and 64 wide."""
 
     kind: Literal["dncnn"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     depth: Annotated[int, Field(ge=2)] = 10
     width: Count = 32
     title: ClassVar[str] = "DnCNN post-processing"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.postprocessing import DnCNNPostProcessing
 
-        return lambda: DnCNNPostProcessing(self.channels, self.depth, self.width)
+        return DnCNNPostProcessing(channels, self.depth, self.width)
 
 
 class DualDomainSpec(LearnedSpec):
-    """One network before and one after the direct reconstruction; ``planes`` is 2 for k-space."""
+    """One network before and one after the direct reconstruction."""
 
     kind: Literal["dual-domain"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
-    planes: Annotated[int, Field(ge=1, le=2)] = 1
     depth: Annotated[int, Field(ge=2)] = 5
     width: Count = 32
     widths: tuple[Count, ...] = Field((24, 48, 96), min_length=2)
     title: ClassVar[str] = "Dual-domain post-processing"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.dual_domain import DualDomain
 
-        return lambda: DualDomain(self.channels, self.planes, self.depth, self.width, self.widths)
+        return DualDomain(channels, self.depth, self.width, self.widths)
 
 
 class E2EVarNetSpec(LearnedSpec):
     """Soft data consistency and a U-Net in turn; the paper has 12 cascades with widths 18, 36, 72, 144, 288."""
 
     kind: Literal["e2e-varnet"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     cascades: Count = 6
     widths: tuple[Count, ...] = Field((12, 24, 48), min_length=2)
     coil_maps: Literal["operator", "estimated"] = "operator"
     title: ClassVar[str] = "E2E-VarNet"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.e2e_varnet import E2EVarNet
 
-        return lambda: E2EVarNet(self.channels, self.cascades, self.widths, self.coil_maps)
+        return E2EVarNet(channels, self.cascades, self.widths, self.coil_maps)
 
 
 class MoDLSpec(LearnedSpec):
     """One denoiser and regularised inversion in turn; the paper has 10 iterations of width 64."""
 
     kind: Literal["modl"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     iterations: Count = 6
     depth: Annotated[int, Field(ge=2)] = 5
     width: Count = 32
     cg_iterations: Count = 10
     title: ClassVar[str] = "MoDL"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.modl import MoDL
 
-        return lambda: MoDL(self.channels, self.iterations, self.depth, self.width, self.cg_iterations)
+        return MoDL(channels, self.iterations, self.depth, self.width, self.cg_iterations)
 
 
 class ItNetSpec(LearnedSpec):
     """U-Nets with memory, and direct reconstructions of the residual, in turn."""
 
     kind: Literal["itnet"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     iterations: Count = 4
     memory: Annotated[int, Field(ge=0)] = 5
     widths: tuple[Count, ...] = Field((16, 32, 64), min_length=2)
     title: ClassVar[str] = "ItNet"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.itnet import ItNet
 
-        return lambda: ItNet(self.channels, self.iterations, self.memory, self.widths)
+        return ItNet(channels, self.iterations, self.memory, self.widths)
 
 
 class RegularisationMapsSpec(LearnedSpec):
@@ -325,27 +313,26 @@ class RegularisationMapsSpec(LearnedSpec):
     widths: tuple[Count, ...] = Field((16, 32, 64), min_length=2)
     title: ClassVar[str] = "TV with learned maps"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.regularisation_maps import RegularisationMaps
 
-        return lambda: RegularisationMaps(self.iterations, self.widths)
+        return RegularisationMaps(self.iterations, self.widths)
 
 
 class DeepEquilibriumSpec(LearnedSpec):
     """The fixed point of proximal gradient steps with a learned proximal map."""
 
     kind: Literal["deep-equilibrium"]
-    channels: Annotated[int, Field(ge=1, le=2)] = 1
     depth: Annotated[int, Field(ge=2)] = 5
     width: Count = 32
     iterations: Count = 30
     tol: Positive = 1e-3
     title: ClassVar[str] = "Deep equilibrium"
 
-    def network(self) -> Callable[[], Network]:
+    def network(self, channels: int) -> Network:
         from ..unrolled.deep_equilibrium import DeepEquilibrium
 
-        return lambda: DeepEquilibrium(self.channels, self.depth, self.width, self.iterations, self.tol)
+        return DeepEquilibrium(channels, self.depth, self.width, self.iterations, self.tol)
 
 
 SPECS: tuple[type[MethodSpec], ...] = (

@@ -1,22 +1,48 @@
 """Networks that unroll a solver, CNN post-processing, and the engine that trains them."""
 
+from .admm_csnet import ADMMCSNet
 from .admm_net import ADMMNet
 from .blocks import ConvolutionBlock, full_precision
 from .contract import Network
+from .deep_equilibrium import DeepEquilibrium
+from .denoiser import DenoisingNetwork, PlugAndPlayNetwork
+from .dual_domain import DualDomain
+from .e2e_varnet import E2EVarNet
+from .ista_net import ISTANetPlus
+from .itnet import ItNet
+from .learned_gradient import LearnedGradient
+from .learned_primal_dual import LearnedPrimalDual
+from .modl import MoDL
 from .network import LearnedMethod
-from .postprocessing import UNetPostProcessing
+from .postprocessing import DnCNNPostProcessing, UNetPostProcessing
+from .regularisation_maps import RegularisationMaps
 from .trainer import TrainingDivergedError
 from .training import Training
+from .variational_network import VariationalNetwork
 from .weights_io import Card
 
 __all__ = [
+    "ADMMCSNet",
     "ADMMNet",
     "Card",
     "ConvolutionBlock",
+    "DeepEquilibrium",
+    "DenoisingNetwork",
+    "DnCNNPostProcessing",
+    "DualDomain",
+    "E2EVarNet",
+    "ISTANetPlus",
+    "ItNet",
+    "LearnedGradient",
     "LearnedMethod",
+    "LearnedPrimalDual",
+    "MoDL",
     "Network",
+    "PlugAndPlayNetwork",
+    "RegularisationMaps",
     "Training",
     "TrainingDivergedError",
     "UNetPostProcessing",
+    "VariationalNetwork",
     "full_precision",
 ]

@@ -153,7 +153,7 @@ class PlugAndPlayNetwork(Method):
     depend on the measurements, are then tuned on the validation images.
 
     Args:
-        make: makes the network; its random initial weights depend on ``seed`` alone.
+        make: makes the network for images of so many channels; its random initial weights depend on ``seed`` alone.
         plug_and_play: takes the denoiser and makes the method that uses it.
         levels: lowest and highest σ that the denoiser is trained for, fractions of the data range.
         training: of the denoiser.
@@ -167,7 +167,7 @@ class PlugAndPlayNetwork(Method):
 
     def __init__(
         self,
-        make: Callable[[], DenoisingNetwork] = DenoisingNetwork,
+        make: Callable[[int], DenoisingNetwork] = DenoisingNetwork,
         plug_and_play: Callable[[Denoiser], PlugAndPlay] = PlugAndPlay,
         levels: tuple[float, float] = (0.003, 0.3),
         training: Training | None = None,

@@ -22,9 +22,11 @@ class DualDomain(Network):
     a U-Net. Both start at zero, so that training starts from direct(y). Of k-space the direct reconstruction takes all
     that N fills in, not only what the mask samples. Coils share N, each on its own.
 
+    N sees complex numbers, so that one network takes any operator: a real measurement has a second plane of zeros, and
+    what N makes of that is dropped.
+
     Args:
         channels: of the image; 1, or 2 for complex images.
-        planes: of the measurement that N sees together, see :func:`to_planes`; 1, or 2 for k-space.
         depth: convolutions of N.
         width: its feature maps.
         widths: of U, feature maps at each scale, finest first.
@@ -33,7 +35,6 @@ class DualDomain(Network):
     def __init__(
         self,
         channels: int = 1,
-        planes: int = 1,
         depth: int = 5,
         width: int = 32,
         widths: Sequence[int] = (24, 48, 96),
@@ -42,13 +43,11 @@ class DualDomain(Network):
         self.settings = {
             "network": "Dual-domain post-processing",
             "channels": channels,
-            "planes": planes,
             "depth": depth,
             "width": width,
             "widths": list(widths),
         }
-        self.planes = planes
-        self.measurement = stack(planes, planes, width, depth)
+        self.measurement = stack(2, 2, width, depth)
         self.image = unet(channels, channels, widths)
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
@@ -60,8 +59,11 @@ class DualDomain(Network):
     def repair(self, y: Tensor) -> Tensor:
         """y + N(y)."""
         size = y.square().mean(tuple(range(1, y.ndim)), keepdim=True).sqrt().clamp_min(torch.finfo(y.dtype).tiny)
-        planes = to_planes(y / size, self.planes)
-        return y + size * from_planes(self.measurement(planes), y.shape[1:])
+        if y.shape[1] == 2:
+            return y + size * from_planes(self.measurement(to_planes(y / size, 2)), y.shape[1:])
+        real = to_planes(y / size, 1)
+        made = self.measurement(torch.cat((real, torch.zeros_like(real)), dim=1))[:, :1]
+        return y + size * from_planes(made, y.shape[1:])
 
 
 def direct_of_all(y: Tensor, physics: LinearOperator) -> Tensor:

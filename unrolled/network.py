@@ -30,26 +30,39 @@ class LearnedMethod(Method):
     by ‖A‖ and by the data range of the training set, which is part of the weights, and the result is multiplied by it.
 
     Args:
-        make: makes the network; its random initial weights depend on ``seed`` alone.
+        make: makes the network for images of so many channels, 1 or 2; its random initial weights depend on ``seed``
+            alone.
         training: how :meth:`fit` trains it.
         seed: of the initial weights and of the order of the images.
+
+    Attributes:
+        network: None until :meth:`fit` or :meth:`load` knows the images.
     """
 
     group = "learned"
 
-    def __init__(self, make: Callable[[], Network], training: Training | None = None, seed: int = 0) -> None:
+    def __init__(self, make: Callable[[int], Network], training: Training | None = None, seed: int = 0) -> None:
         self.make, self.training, self.seed = make, training or Training(), seed
-        self.network = self._initial_network()
+        self.network: Network | None = None
         self.card: Card | None = None
 
     def reconstruct(self, y: Tensor, physics: LinearOperator) -> Tensor:
-        if self.card is None:
-            raise ValueError(f"{self.network.settings['network']} is not trained; call fit or load first")
-        self.network.to(y.device).eval()
+        """Measurements ``[B, *range]`` → images ``[B, *domain]``.
+
+        Raises:
+            ValueError: before :meth:`fit` or :meth:`load`, and for images of another number of channels.
+        """
+        network, card = self._trained()
+        if card.channels not in (None, physics.domain[0]):
+            raise ValueError(
+                f"{card.network['network']} was trained on images of {card.channels} channel(s), the operator's have "
+                f"{physics.domain[0]}; train it on such images"
+            )
+        network.to(y.device).eval()
         normalised = Normalised(physics)
         with torch.no_grad():
-            x = self.network(y.float() / (self.card.data_range * normalised.scale), normalised)
-        return x * self.card.data_range
+            x = network(y.float() / (card.data_range * normalised.scale), normalised)
+        return x * card.data_range
 
     def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
         """Train from the initial weights; a training that was interrupted goes on from what it left in ``folder``.
@@ -60,18 +73,19 @@ class LearnedMethod(Method):
             TrainingDivergedError: if NaN or infinity comes up even with small steps.
             ValueError: if a split is empty, or ``folder`` holds another training.
         """
-        self.network = self._initial_network()
+        network = self.initial_network(train.physics.domain[0])
         data_range, device = train.data_range, current_place().device
         fit = train_network(
-            self.network,
+            network,
             self.training,
             self.seed,
             [UnitProblem(part, data_range, device, self.training.augment) for part in _parts(train)],
             [UnitProblem(part, data_range, device) for part in _parts(validation)],
             folder,
         )
+        self.network = network
         self.card = Card(
-            network=self.network.settings,
+            network=network.settings,
             training={**asdict(self.training), "seed": self.seed},
             data={
                 "training_images": len(train),
@@ -83,28 +97,39 @@ class LearnedMethod(Method):
             validation_psnr=max(row["validation_psnr"] for row in fit.curve),
             parameters=self.parameters,
             seconds=round(fit.seconds, 1),
-            hardware=hardware(next(self.network.parameters()).device),
+            hardware=hardware(next(network.parameters()).device),
             commit=commit(),
         )
         return fit
 
     def save(self, folder: Path) -> None:
-        if self.card is None:
-            raise ValueError(f"{self.network.settings['network']} is not trained; there is nothing to save")
+        network, card = self._trained()
         folder.mkdir(parents=True, exist_ok=True)
-        write_weights(folder / WEIGHTS, self.network, self.card)
+        write_weights(folder / WEIGHTS, network, card)
 
     def load(self, folder: Path) -> None:
-        self.card = read_weights(folder / WEIGHTS, self.network)
+        """Restore what :meth:`save` wrote; the method is unchanged if it cannot.
+
+        Raises:
+            ValueError: when there are no weights that fit this network.
+        """
+        self.network, self.card = read_weights(folder / WEIGHTS, self.initial_network)
 
     @property
     def parameters(self) -> int:
-        return sum(weight.numel() for weight in self.network.parameters())
+        """Of the network; 0 while there is none."""
+        return sum(weight.numel() for weight in self.network.parameters()) if self.network else 0
 
-    def _initial_network(self) -> Network:
+    def initial_network(self, channels: int) -> Network:
+        """The network before training."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return self.make()
+            return self.make(channels)
+
+    def _trained(self) -> tuple[Network, Card]:
+        if self.network is None or self.card is None:
+            raise ValueError("the network is not trained; call fit or load first")
+        return self.network, self.card
 
 
 def _parts(problem: Problem) -> tuple[Problem, ...]:

@@ -20,7 +20,7 @@ def to_planes(y: Tensor, channels: int) -> Tensor:
     if y.ndim < 4 or (channels > 1 and y.shape[1] != channels):
         raise ValueError(
             f"a measurement of {' × '.join(map(str, y.shape[1:]))} for a network of {channels} channel(s); expected "
-            f"{'any sizes' if channels == 1 else channels} × … × height × width; is `channels` that of the images?"
+            f"{'any sizes' if channels == 1 else channels} × … × height × width"
         )
     if channels == 1:
         return y.reshape(-1, 1, *y.shape[-2:])

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ class Card:
     hardware: str
     commit: str
 
+    @property
+    def channels(self) -> int | None:
+        """Of the images that the network takes; None where it takes any, one channel like the other."""
+        return self.network.get("channels")
+
 
 def write_weights(path: Path, network: Network, card: Card) -> None:
     """Write the weights with their card inside, and beside them the card once more, for readers."""
@@ -52,14 +58,20 @@ def write_weights(path: Path, network: Network, card: Card) -> None:
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
-def read_weights(path: Path, network: Network) -> Card:
-    """Load weights into a network whose settings and shapes they must fit, and return their card.
+def read_weights(path: Path, make: Callable[[int], Network]) -> tuple[Network, Card]:
+    """A network with the weights of a file, whose settings and shapes must be those of its card, and the card.
+
+    Args:
+        path: of the file.
+        make: makes the network for images of so many channels, which the card tells.
 
     Raises:
-        ValueError: naming the file and what is wrong with it; the network is then unchanged.
+        ValueError: naming the file and what is wrong with it.
     """
     tensors, metadata = read_tensors(path)
-    card, settings = _card(path, metadata), network.settings
+    card = _card(path, metadata)
+    network = make(card.channels or 1)
+    settings = network.settings
     if card.network != settings:
         names = [n for n in {**settings, **card.network} if settings.get(n) != card.network.get(n)]
         differences = ", ".join(f"{n} {card.network.get(n)!r} instead of {settings.get(n)!r}" for n in names)
@@ -72,7 +84,7 @@ def read_weights(path: Path, network: Network) -> Card:
         if not torch.isfinite(tensors[name]).all():
             raise ValueError(f"{path}: {name} holds NaN or infinity; train again")
     network.load_state_dict(tensors)
-    return card
+    return network, card
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -130,8 +142,8 @@ def _card(path: Path, metadata: dict[str, str]) -> Card:
     try:
         values = json.loads(metadata["card"])
         card = Card(**{field.name: values[field.name] for field in fields(Card)})
-        if not (isinstance(card.network, dict) and card.data_range > 0):
-            raise ValueError("network or data_range")
+        if not (isinstance(card.network, dict) and card.data_range > 0 and card.channels in (None, 1, 2)):
+            raise ValueError("network, channels or data_range")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: the weights have no valid card ({error}); train them again with this code"

@@ -44,7 +44,7 @@ def train(folder: Path) -> None:
     with place("cpu") as here:
         for stop_at in (4, None):
             training = Training(steps=8, batch=5, validate_every=2, warmup=2)
-            method = LearnedMethod(lambda: ADMMNet(stages=2), training)
+            method = LearnedMethod(lambda channels: ADMMNet(stages=2), training)
             try:
                 method.fit(Squares("train", 7, stop_at), Squares("validation", 3), folder / "fit")
             except KeyboardInterrupt:

@@ -24,8 +24,8 @@ SHAPE = (22, 17)  # no multiple of what its scales need
 TRAINING = Training(steps=200, batch=8, validate_every=100, warmup=10, learning_rate=5e-3, average=0.95)
 
 
-def small() -> DenoisingNetwork:
-    return DenoisingNetwork(widths=(8, 12))
+def small(channels: int) -> DenoisingNetwork:
+    return DenoisingNetwork(channels, (8, 12))
 
 
 def random_network(channels: int = 1) -> DenoisingNetwork:
@@ -114,7 +114,7 @@ def test_one_denoiser_lowers_errors_on_every_operator(
         again = PlugAndPlayNetwork(small, lambda denoiser: PlugAndPlay(denoiser, max_iter=8))
         again.load(tmp_path)
         assert torch.equal(again.reconstruct(y, A), found)
-    assert method.parameters == sum(w.numel() for w in small().parameters()) + 2
+    assert method.parameters == sum(w.numel() for w in small(1).parameters()) + 2
 
 
 def error(x: Tensor, truth: Tensor) -> float:

@@ -51,7 +51,7 @@ def test_what_the_first_network_fills_into_kspace_reaches_the_image(name: str) -
     y = physics.A(x)
     missing = everything.A(x) / physics.scale - y
     size = y.square().mean(tuple(range(1, y.ndim)), keepdim=True).sqrt()
-    network = DualDomain(physics.domain[0], planes=2, widths=(4, 8))
+    network = DualDomain(physics.domain[0], widths=(4, 8))
     network.measurement = Oracle((missing / size).movedim(1, -3).reshape(-1, 2, *SHAPE))  # type: ignore[assignment]
     torch.testing.assert_close(network(y, physics), x, rtol=1e-3, atol=1e-3)
     assert (physics.direct(y) - x).norm() > 0.1 * x.norm()
@@ -59,7 +59,7 @@ def test_what_the_first_network_fills_into_kspace_reaches_the_image(name: str) -
 
 def test_coils_are_treated_alike() -> None:
     operator, order = coils(), [2, 0, 1]
-    network = DualDomain(2, planes=2, width=4, widths=(4, 8))
+    network = DualDomain(2, width=4, widths=(4, 8))
     with torch.no_grad():
         for weight in network.parameters():
             weight += 0.05 * torch.randn_like(weight)
@@ -69,9 +69,12 @@ def test_coils_are_treated_alike() -> None:
         assert not torch.allclose(network(y, operator), operator.direct(y), atol=1e-2)
 
 
-def test_planes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 × 8 × 8"):
-        DualDomain(1, planes=2)(torch.zeros(1, 1, 8, 8), Identity((8, 8)))
+def test_a_real_measurement_is_the_first_plane_of_a_complex_one() -> None:
+    x, y = torch.randn(2, 3, 1, *SHAPE)
+    size = y.square().mean((1, 2, 3), keepdim=True).sqrt()
+    network = DualDomain(1, widths=(4, 8))
+    network.measurement = Oracle(torch.cat(((x - y) / size, torch.randn_like(y)), dim=1))  # type: ignore[assignment]
+    torch.testing.assert_close(network(y, Identity(SHAPE)), x)
 
 
 def test_dncnn_has_the_layers_of_the_paper() -> None:

@@ -32,19 +32,19 @@ OPERATORS: dict[str, Callable[[], LinearOperator]] = {
 }
 
 
-NETWORKS: dict[str, Callable[[], Network]] = {
-    "learned primal-dual": lambda: LearnedPrimalDual(iterations=4, width=16),
-    "learned gradient": lambda: LearnedGradient(iterations=4, memory=3, width=16),
-    "ISTA-Net+": lambda: ISTANetPlus(phases=3, width=12),
-    "ADMM-CSNet": lambda: ADMMCSNet(stages=3, features=12),
-    "variational network": lambda: VariationalNetwork(stages=3, filters=8, kernel=7),
-    "E2E-VarNet": lambda: E2EVarNet(cascades=3, widths=(8, 16)),
-    "MoDL": lambda: MoDL(iterations=3, depth=4, width=16),
-    "ItNet": lambda: ItNet(iterations=3, widths=(8, 16)),
-    "learned TV maps": lambda: RegularisationMaps(iterations=16, widths=(8, 16)),
-    "deep equilibrium": lambda: DeepEquilibrium(depth=4, width=16, iterations=20),
-    "DnCNN": lambda: DnCNNPostProcessing(depth=6, width=16),
-    "dual domain": lambda: DualDomain(depth=3, width=8, widths=(8, 16)),
+NETWORKS: dict[str, Callable[[int], Network]] = {
+    "learned primal-dual": lambda channels: LearnedPrimalDual(channels, iterations=4, width=16),
+    "learned gradient": lambda channels: LearnedGradient(channels, iterations=4, memory=3, width=16),
+    "ISTA-Net+": lambda channels: ISTANetPlus(channels, phases=3, width=12),
+    "ADMM-CSNet": lambda channels: ADMMCSNet(stages=3, features=12),
+    "variational network": lambda channels: VariationalNetwork(channels, stages=3, filters=8, kernel=7),
+    "E2E-VarNet": lambda channels: E2EVarNet(channels, cascades=3, widths=(8, 16)),
+    "MoDL": lambda channels: MoDL(channels, iterations=3, depth=4, width=16),
+    "ItNet": lambda channels: ItNet(channels, iterations=3, widths=(8, 16)),
+    "learned TV maps": lambda channels: RegularisationMaps(iterations=16, widths=(8, 16)),
+    "deep equilibrium": lambda channels: DeepEquilibrium(channels, depth=4, width=16, iterations=20),
+    "DnCNN": lambda channels: DnCNNPostProcessing(channels, depth=6, width=16),
+    "dual domain": lambda channels: DualDomain(channels, depth=3, width=8, widths=(8, 16)),
 }
 
 

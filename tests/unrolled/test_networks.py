@@ -44,7 +44,7 @@ NETWORKS: dict[str, Callable[[int], Network]] = {
     "learned TV maps": lambda channels: RegularisationMaps(iterations=6, widths=(8, 16)),
     "deep equilibrium": lambda channels: DeepEquilibrium(channels, depth=3, width=8),
     "DnCNN": lambda channels: DnCNNPostProcessing(channels, depth=4, width=8),
-    "dual domain": lambda channels: DualDomain(channels, planes=channels, depth=3, width=8, widths=(8, 16)),
+    "dual domain": lambda channels: DualDomain(channels, depth=3, width=8, widths=(8, 16)),
 }
 OPERATORS: dict[str, Callable[[], LinearOperator]] = {
     "identity": lambda: Identity(SHAPE),
@@ -151,5 +151,5 @@ def test_a_step_lowers_the_loss(make: Callable[[int], Network], physics: LinearO
 def test_post_processing_starts_as_the_direct_reconstruction(physics: LinearOperator) -> None:
     _, y = measure(physics)
     channels = physics.domain[0]
-    for network in (UNetPostProcessing(channels), DnCNNPostProcessing(channels, 4, 8), DualDomain(channels, channels)):
+    for network in (UNetPostProcessing(channels), DnCNNPostProcessing(channels, 4, 8), DualDomain(channels)):
         torch.testing.assert_close(network(y, physics), physics.direct(y))

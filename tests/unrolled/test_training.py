@@ -26,20 +26,20 @@ SHAPE = (24, 20)
 SHORT = Training(steps=12, batch=4, validate_every=3, warmup=2, learning_rate=3e-3)
 
 
-def tiny_unet() -> Network:
-    return UNetPostProcessing(widths=(4, 8))
+def tiny_unet(channels: int) -> Network:
+    return UNetPostProcessing(channels, widths=(4, 8))
 
 
-def tiny_admm_net() -> Network:
+def tiny_admm_net(channels: int) -> Network:
     return ADMMNet(stages=2)
 
 
 class Bias(Network):
     """x = y + b: the smallest network, whose training can be followed by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        self.settings = {"network": "bias"}
+        self.settings = {"network": "bias", "channels": channels}
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:

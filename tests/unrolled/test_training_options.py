@@ -135,7 +135,7 @@ class TestSplitting:
         training = Training(
             steps=60, batch=4, validate_every=20, warmup=5, learning_rate=1e-2, loss="measurement-splitting"
         )
-        method = LearnedMethod(lambda: ADMMNet(stages=2), training)
+        method = LearnedMethod(lambda channels: ADMMNet(stages=2), training)
         method.fit(Blind(physics, 16, "train"), boxes(physics, 4, "validation"))
         truth, y = boxes(physics, 8, "fresh").batch(range(8))
 
@@ -189,7 +189,7 @@ class TestCheckpointing:
         methods = []
         for checkpoint in (False, True):
             training = Training(steps=4, batch=2, validate_every=2, warmup=0, checkpoint=checkpoint)
-            methods.append(LearnedMethod(lambda: ADMMNet(stages=3), training))
+            methods.append(LearnedMethod(lambda channels: ADMMNet(stages=3), training))
             methods[-1].fit(boxes(physics, 3, "train"), boxes(physics, 1, "validation"))
         for a, b in zip(*(method.network.parameters() for method in methods), strict=True):
             assert torch.equal(a, b)

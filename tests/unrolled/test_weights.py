@@ -15,8 +15,8 @@ SHAPE = (16, 18)
 SHORT = Training(steps=2, batch=2, validate_every=1, warmup=0)
 
 
-def unet() -> UNetPostProcessing:
-    return UNetPostProcessing(widths=(4, 8))
+def unet(channels: int) -> UNetPostProcessing:
+    return UNetPostProcessing(channels, widths=(4, 8))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_pickle_is_refused(trained: tuple[LearnedMethod, Path], new_format: bo
 def test_weights_of_another_network_are_refused(trained: tuple[LearnedMethod, Path]) -> None:
     path = trained[1]
     with pytest.raises(ValueError, match=r"another network: widths \[4, 8\] instead of \[4, 16\]"):
-        LearnedMethod(lambda: UNetPostProcessing(widths=(4, 16))).load(path.parent)
+        LearnedMethod(lambda channels: UNetPostProcessing(channels, (4, 16))).load(path.parent)
     with pytest.raises(ValueError, match="'U-Net post-processing' instead of 'ADMM-Net'"):
         LearnedMethod(ADMMNet).load(path.parent)
 
@@ -102,11 +102,39 @@ def test_a_card_that_is_none_is_refused(trained: tuple[LearnedMethod, Path]) -> 
     tensors, metadata = read_tensors(path)
     card = json.loads(metadata["card"])
     without = {name: value for name, value in card.items() if name != "data_range"}
-    for text in ("", "[]", "3", json.dumps(without), json.dumps({**card, "data_range": -1})):
+    other = {**card, "network": {**card["network"], "channels": "many"}}
+    for text in ("", "[]", "3", *map(json.dumps, (without, {**card, "data_range": -1}, other))):
         write_tensors(path, tensors, {"card": text})
         refused(path, "no valid card")
     write_tensors(path, tensors, {})
     refused(path, "no valid card")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_network_is_made_for_the_images(boxes: type, tmp_path: Path, channels: int) -> None:
+    physics, other = Identity((channels, *SHAPE)), Identity((3 - channels, *SHAPE))
+    method, loaded = LearnedMethod(unet, SHORT), LearnedMethod(unet)
+    assert method.parameters == 0
+    method.fit(boxes(physics, 2, "train"), boxes(physics, 1, "validation"))
+    method.save(tmp_path)
+    loaded.load(tmp_path)
+    y = torch.randn(2, *physics.range)
+    for known in (method, loaded):
+        assert known.network is not None
+        assert known.network.settings["channels"] == channels
+        assert known.parameters == sum(w.numel() for w in unet(channels).parameters())
+        assert torch.equal(known.reconstruct(y, physics), method.reconstruct(y, physics))
+        with pytest.raises(ValueError, match=rf"images of {channels} channel\(s\), the operator's have {3 - channels}"):
+            known.reconstruct(torch.randn(2, *other.range), other)
+
+
+def test_a_network_that_treats_channels_alike_takes_any(boxes: type) -> None:
+    method, physics = LearnedMethod(lambda channels: ADMMNet(stages=1), SHORT), Identity(SHAPE)
+    method.fit(boxes(physics, 2, "train"), boxes(physics, 1, "validation"))
+    real, imaginary = torch.randn(2, 1, 1, *SHAPE)
+    x = method.reconstruct(torch.cat((real, imaginary), 1), Identity((2, *SHAPE)))
+    apart = [method.reconstruct(part, physics) for part in (real, imaginary)]
+    torch.testing.assert_close(x, torch.cat(apart, 1))
 
 
 def test_an_untrained_method_says_so(tmp_path: Path) -> None:
@@ -120,9 +148,9 @@ def test_an_untrained_method_says_so(tmp_path: Path) -> None:
 def test_initial_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    first = LearnedMethod(unet, seed=7).network.state_dict()
+    first = LearnedMethod(unet, seed=7).initial_network(1).state_dict()
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(4)
-    second, other = (LearnedMethod(unet, seed=seed).network.state_dict() for seed in (7, 8))
+    second, other = (LearnedMethod(unet, seed=seed).initial_network(1).state_dict() for seed in (7, 8))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
