@@ -29,12 +29,29 @@ def total_variation(x: Tensor) -> Tensor:
 
 
 def project_to_ball(p: Tensor, radius: float | Tensor) -> Tensor:
-    """Each pixel's vector of differences (directions and channels) onto the ball ‖p‖ ≤ radius; 0 for radius 0."""
-    length = joint_length(p)[:, None, None]
-    return p * torch.clamp(radius / length.clamp_min(torch.finfo(p.dtype).tiny), max=1.0)
+    """Each pixel's vector of differences (directions and channels) onto the ball ‖p‖ ≤ radius; 0 for radius 0.
+
+    Gradients are finite everywhere, where p is zero as well.
+
+    Args:
+        p: ``[B, 2, C, H, W]``.
+        radius: ≥ 0, a number or ``[B, 1, 1, H, W]``.
+    """
+    # The square root of the smallest number is far below any image, and its power −3/2, a gradient, is still a number.
+    energy = joint_energy(p)[:, None, None].clamp_min(torch.finfo(p.dtype).tiny ** 0.5)
+    return p * (radius * energy.rsqrt()).clamp_max(1.0)
 
 
 def joint_length(p: Tensor) -> Tensor:
     """Euclidean length over directions and channels, ``[B, H, W]``."""
+    return joint_energy(p).sqrt()
+
+
+def joint_energy(p: Tensor) -> Tensor:
+    """Sum of squares over directions and channels: ``[B, 2, C, H, W]`` → ``[B, H, W]``."""
     # torch.linalg.vector_norm over these two dimensions is a hundred times slower on the CPU.
-    return sum(part.square() for part in p.flatten(1, 2).unbind(1)).sqrt()  # type: ignore[union-attr]
+    first, *others = p.flatten(1, 2).unbind(1)
+    energy = first.square()
+    for part in others:
+        energy = energy.addcmul(part, part)
+    return energy

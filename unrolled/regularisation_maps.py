@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ..baselines.gradient import gradient, gradient_adjoint
+from ..baselines.gradient import gradient, gradient_adjoint, project_to_ball
 from ..baselines.steps import PrimalDualState, primal_dual_step
 from ..physics import LinearOperator
 from .cnn import unet
@@ -82,7 +82,7 @@ class _Problem:
             (q, p), (projected, slopes) = self.unpack(both), self.unpack(image)
             sigma = share / tau
             q = (q + sigma * (projected - self.y)) / (1 + sigma)
-            return self.pack(q, project_to_radius(p + (1 - share) / (8 * tau) * slopes, radius))
+            return self.pack(q, project_to_ball(p + (1 - share) / (8 * tau) * slopes, radius))
 
         return primal_dual_step(state, primal, dual, analysis=self.analysis, adjoint=self.adjoint)
 
@@ -101,9 +101,3 @@ class _Problem:
         first, second = self.sizes
         q, p = both.split((math.prod(first), math.prod(second)), dim=1)
         return q.reshape(-1, *first), p.reshape(-1, *second)
-
-
-def project_to_radius(p: Tensor, radius: Tensor) -> Tensor:
-    """:func:`project_to_ball` for a radius ``[B, 1, 1, H, W]`` > 0, with a gradient that is finite where p is zero."""
-    energy = sum(part.square() for part in p.flatten(1, 2).unbind(1))[:, None, None]  # type: ignore[index]
-    return p * (radius * energy.clamp_min(1e-20).rsqrt()).clamp_max(1.0)

@@ -60,6 +60,27 @@ def test_projection_leaves_the_ball_and_shortens_the_rest() -> None:
     assert torch.equal(project_to_ball(p, 0.0), torch.zeros_like(p))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_projection_has_a_gradient_everywhere(dtype: torch.dtype) -> None:
+    p = torch.randn(2, 2, 2, 3, 4, dtype=dtype) * torch.logspace(-45, 5, 4).to(dtype)  # from zero on
+    p.requires_grad_()
+    radius = torch.rand(2, 1, 1, 3, 4, dtype=dtype)
+    radius[:, ..., 0, :] = 0
+    radius.requires_grad_()
+    result = project_to_ball(p, radius)
+    assert (result.flatten(1, 2).norm(dim=1) <= radius[:, 0, 0] * (1 + 1e-6)).all()
+    result.square().sum().backward()
+    for tensor in (p, radius):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+
+
+def test_the_gradient_of_the_projection_is_that_of_finite_differences() -> None:
+    p = torch.randn(1, 2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    radius = torch.rand(1, 1, 1, 3, 3, dtype=torch.float64).add(0.8).requires_grad_()
+    assert torch.autograd.gradcheck(project_to_ball, (p, radius))
+
+
 def test_denoising_equals_scikit_image() -> None:
     y = piecewise_constant(32).double() + 0.2 * torch.randn(1, 1, 32, 32)
     expected = denoise_tv_chambolle(y[0, 0].numpy(), weight=0.15, eps=1e-9, max_num_iter=20000)

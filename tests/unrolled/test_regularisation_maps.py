@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from isocenter.baselines.gradient import gradient, gradient_adjoint, joint_length, project_to_ball
+from isocenter.baselines.gradient import gradient, gradient_adjoint, joint_length
 from isocenter.baselines.steps import PrimalDualState
 from isocenter.physics import FourierSampling, Identity, LinearOperator, Normalised, ParallelBeam, Radon, views
 from isocenter.physics.masks import cartesian_uniform
 from isocenter.unrolled.operator_facts import mean_eigenvalue
-from isocenter.unrolled.regularisation_maps import RegularisationMaps, _Problem, project_to_radius
+from isocenter.unrolled.regularisation_maps import RegularisationMaps, _Problem
 
 SHAPE = (10, 12)
 OPERATORS: dict[str, Callable[[], LinearOperator]] = {
@@ -68,25 +68,6 @@ def test_the_phase_of_a_complex_image_does_not_matter() -> None:
 
         y = physics.A(torch.randn(2, *physics.domain))
         torch.testing.assert_close(network(turned(y), physics), turned(network(y, physics)), rtol=1e-3, atol=1e-3)
-
-
-def test_projection_is_that_of_the_classical_solver_and_has_a_gradient_everywhere() -> None:
-    p = torch.randn(2, 2, 2, *SHAPE)
-    p[..., :4] = 0
-    p.requires_grad_()
-    radius = torch.rand(2, 1, 1, *SHAPE).add(0.1).requires_grad_()
-    result = project_to_radius(p, radius)
-    torch.testing.assert_close(result, project_to_ball(p, radius))
-    result.square().sum().backward()
-    for tensor in (p, radius):
-        assert tensor.grad is not None
-        assert tensor.grad.isfinite().all()
-
-
-def test_projection_gradcheck() -> None:
-    p = torch.randn(1, 2, 1, 3, 3, dtype=torch.float64, requires_grad=True)
-    radius = torch.rand(1, 1, 1, 3, 3, dtype=torch.float64).add(0.1).requires_grad_()
-    assert torch.autograd.gradcheck(project_to_radius, (p, radius))
 
 
 def test_states_what_it_cannot_be() -> None:
