@@ -91,9 +91,9 @@ class PrimalDual:
         return Balanced(PrimalDualState(u, torch.zeros_like(c)), balance)  # type: ignore[arg-type]
 
     def _certificate(self, stack: Stack, u: Tensor, z: Tensor, p: Tensor) -> Tensor:
-        if stack is self.objective.stack:
-            return self.objective.certificate(u, z, p)
-        return self.objective.certificate(u, *(self.objective.stack.join(stack.split(part)[:-1]) for part in (z, p)))
+        if stack is not self.objective.stack:  # least squares are the last of its terms
+            z, p = (self.objective.stack.join(stack.split(part)[:-1]) for part in (z, p))
+        return self.objective.certificate(u, z, p)
 
 
 @dataclass(frozen=True)

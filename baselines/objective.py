@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch.nn.functional import pad
 
 from ..physics import LinearOperator, Normalised
 from ..physics.conjugate_gradient import inner
-from .circulant import normal_spectrum
 from .data_terms import LeastSquares
 from .steps import like
 from .terms import Term
@@ -62,6 +62,13 @@ class Stack:
         return factors.repeat_interleave(sizes, dim=1)
 
 
+class DataFit(NamedTuple):
+    """½ ‖A x − y‖² of each image, ``[B]``, and its gradient, as the unknown ``[B, G·C, H, W]``."""
+
+    value: Tensor
+    gradient: Tensor
+
+
 class Objective:
     """P(u) = ½ ‖A x − y‖² + Σ_i g_i(K_i u), without the first part where a term says how x fits the data.
 
@@ -92,7 +99,7 @@ class Objective:
     @property
     def data_spectrum(self) -> Tensor:
         """The spectrum of AᵀA, or zero without least squares: ``[H, W]``, or ``[G, G, H, W]``."""
-        spectrum = normal_spectrum(self.A.operator).to(self.right) * float(self.least_squares)
+        spectrum = self.A.normal_spectrum.to(self.right) * float(self.least_squares)
         return spectrum if self.groups == 1 else _of_first_group(spectrum, self.groups)
 
     @property
@@ -136,13 +143,17 @@ class Objective:
 
     def value(self, u: Tensor) -> Tensor:
         """P(u) of each image, ``[B]``; where constraints are violated, the value without them."""
-        parts = self.stack.split(self.stack.analysis(u))
-        total = sum(term.value(part) for term, part in zip(self.terms, parts, strict=True))
-        if self.least_squares:
-            total = total + (self.A.A(self.image(u)) - self.y).flatten(1).square().sum(1) / 2
-        return total  # type: ignore[return-value]
+        parts = zip(self.terms, self.stack.split(self.stack.analysis(u)), strict=True)
+        return sum((term.value(part) for term, part in parts), start=self.fit(u).value)
 
-    def certificate(self, u: Tensor, z: Tensor, p: Tensor) -> Tensor:
+    def fit(self, u: Tensor) -> DataFit:
+        """½ ‖A x − y‖² and its gradient; zeros without least squares."""
+        if not self.least_squares:
+            return DataFit(u.new_zeros(len(u)), torch.zeros_like(u))
+        misfit = self.A.A(self.image(u)) - self.y
+        return DataFit(misfit.flatten(1).square().sum(1) / 2, self.lift(self.A.A_adjoint(misfit)))
+
+    def certificate(self, u: Tensor, z: Tensor, p: Tensor, fit: DataFit | None = None) -> Tensor:
         """A bound on (P(u) − min P) / P(u), or the relative violation of a constraint where that is larger: ``[B]``.
 
         Weak duality with the subgradients p_i ∈ ∂g_i(z_i) that every proximal step yields, and
@@ -151,9 +162,13 @@ class Objective:
             P(u) − P(u*) ≤ Σ_i g_i(K_i u) − g_i(z_i) − ⟨p_i, K_i u − z_i⟩ + ⟨w, u − u*⟩
 
         The last term is at most ‖u‖_∞ ‖w‖₁ (group by group), unless the optimum is further away than u's own magnitude.
+
+        Args:
+            u, z, p: as above; z and p stacked.
+            fit: of u, where it is known.
         """
-        c = self.stack.analysis(u)
-        value = gap = violation = u.new_zeros(len(u))
+        c, fit = self.stack.analysis(u), fit or self.fit(u)
+        value, gap, violation = fit.value, u.new_zeros(len(u)), u.new_zeros(len(u))
         for term, at, split, slope in zip(
             self.terms, self.stack.split(c), self.stack.split(z), self.stack.split(p), strict=True
         ):
@@ -161,11 +176,7 @@ class Objective:
             value = value + here
             gap = gap + here - term.value(split) - inner(slope, at - split).flatten()
             violation = torch.maximum(violation, term.violation(at))
-        amiss = self.stack.adjoint(p)
-        if self.least_squares:
-            misfit = self.A.A(self.image(u)) - self.y
-            value = value + misfit.flatten(1).square().sum(1) / 2
-            amiss = amiss + self.lift(self.A.A_adjoint(misfit))
+        amiss = fit.gradient + self.stack.adjoint(p)
         grouped, off = (t.unflatten(1, (self.groups, -1)).flatten(2) for t in (u, amiss))
         gap = gap.abs() + (grouped.abs().amax(2) * off.abs().sum(2)).sum(1)
         return torch.maximum(gap / value.clamp_min(torch.finfo(u.dtype).tiny), violation)

@@ -90,6 +90,12 @@ class Radon(LinearOperator):
         self.check_measurement(y)
         return apply_linear(y, self._projector.back_project, self._projector.project)
 
+    def normal(self, x: Tensor) -> Tensor:
+        self.check_image(x)
+        if not isinstance(self._projector, ViewMatrix):
+            return super().normal(x)
+        return apply_linear(x, self._projector.normal, self._projector.normal)
+
     def direct(self, y: Tensor) -> Tensor:
         """Filtered back-projection, in the units of the image; see :mod:`isocenter.physics.fbp`."""
         self.check_measurement(y)

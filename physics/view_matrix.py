@@ -51,6 +51,7 @@ class ViewMatrix(torch.nn.Module):
     """
 
     rows: Tensor
+    measured: Tensor
 
     def __init__(
         self, matrix: sparse.csr_matrix, symmetry: ViewSymmetry, image_shape: tuple[int, int], detectors: int
@@ -60,6 +61,9 @@ class ViewMatrix(torch.nn.Module):
         self.matrix, self.transpose = _Compressed(matrix), _Compressed(matrix.T.tocsr())
         self.register_buffer("rows", symmetry.rows(detectors), persistent=False)
         self._distinct = len(self.rows.unique()) == len(self.rows)
+        # How often each line is measured: the representatives serve a few views more than there are, or one twice.
+        measured = torch.bincount(self.rows, minlength=matrix.shape[0] * len(symmetry.elements))
+        self.register_buffer("measured", measured.to(torch.uint8)[:, None], persistent=False)
 
     @property
     def nbytes(self) -> int:
@@ -73,25 +77,43 @@ class ViewMatrix(torch.nn.Module):
         """``[B, 1, views, detectors]`` → ``[B, 1, H, W]``, the adjoint of :meth:`project`."""
         return torch.cat([self._back_project(part) for part in y.split(self._images_at_once)])
 
+    def normal(self, x: Tensor) -> Tensor:
+        """Back-projection of the projection, ``[B, 1, H, W]``, whose sinogram is never put in order."""
+        return torch.cat([self._normal(part) for part in x.split(self._images_at_once)])
+
     @property
     def _images_at_once(self) -> int:
         return max(1, COLUMNS // len(self.symmetry.elements))
 
     def _project(self, x: Tensor) -> Tensor:
-        batch, elements = x.shape[0], self.symmetry.elements
-        pixels = x[:, 0].permute(1, 2, 0).contiguous()
-        turned = x.new_empty(*self.image_shape, len(elements), batch)
-        for e, element in enumerate(elements):
-            turned[:, :, e] = apply_element(pixels, element)
-        lines = self.matrix(turned.flatten(0, 1).flatten(1)).reshape(-1, batch)
+        batch = x.shape[0]
+        lines = self._lines(x).reshape(-1, batch)
         return lines.index_select(0, self.rows).T.reshape(batch, 1, -1, self.detectors)
 
+    def _lines(self, x: Tensor) -> Tensor:
+        """All lines of all representative views, ``[representative · detector, element · B]``."""
+        elements = self.symmetry.elements
+        pixels = x[:, 0].permute(1, 2, 0).contiguous()
+        turned = x.new_empty(*self.image_shape, len(elements), x.shape[0])
+        for e, element in enumerate(elements):
+            turned[:, :, e] = apply_element(pixels, element)
+        return self.matrix(turned.flatten(0, 1).flatten(1))
+
     def _back_project(self, y: Tensor) -> Tensor:
-        batch, elements = y.shape[0], self.symmetry.elements
-        lines = y.new_zeros(self.matrix.shape[0] * len(elements), batch)
+        batch = y.shape[0]
+        lines = y.new_zeros(self.matrix.shape[0] * len(self.symmetry.elements), batch)
         # index_add_ is right always; views that measure the same lines are rare and index_copy_ is faster.
         (lines.index_copy_ if self._distinct else lines.index_add_)(0, self.rows, y.flatten(1).T)
-        turned = self.transpose(lines.reshape(self.matrix.shape[0], -1)).view(*self.image_shape, len(elements), batch)
+        return self._image(lines.reshape(self.matrix.shape[0], -1))
+
+    def _normal(self, x: Tensor) -> Tensor:
+        lines = self._lines(x)
+        return self._image((lines.view(-1, x.shape[0]) * self.measured.to(x.dtype)).view_as(lines))
+
+    def _image(self, lines: Tensor) -> Tensor:
+        """The adjoint of :meth:`_lines`."""
+        elements = self.symmetry.elements
+        turned = self.transpose(lines).view(*self.image_shape, len(elements), -1)
         image = apply_inverse(turned[:, :, 0], elements[0])
         for e, element in enumerate(elements[1:], start=1):
             image = image + apply_inverse(turned[:, :, e], element)

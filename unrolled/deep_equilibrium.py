@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.nn.utils import parametrize
 
+from ..baselines.anderson import anderson
 from ..baselines.method import ConvergenceWarning
 from ..baselines.steps import proximal_gradient_step
 from ..physics import LinearOperator
-from .anderson import anderson
 from .cnn import stack
 from .contract import Network
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from isocenter.baselines.anderson import anderson
 from isocenter.baselines.method import ConvergenceWarning
 from isocenter.physics import Blur, FourierSampling, LinearOperator, Normalised, ParallelBeam, Radon, views
 from isocenter.physics.masks import cartesian_uniform
-from isocenter.unrolled.anderson import anderson
 from isocenter.unrolled.deep_equilibrium import SCALE, DeepEquilibrium
 from torch import Tensor, nn
 

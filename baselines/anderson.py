@@ -41,11 +41,12 @@ def anderson(
         if (residual <= tol).all():
             break
         values, differences = [*values, value][-memory:], [*differences, difference][-memory:]
-        x = _combine(values, differences)
+        x = combine(values, differences)
     return best, residual
 
 
-def _combine(values: list[Tensor], differences: list[Tensor]) -> Tensor:
+def combine(values: list[Tensor], differences: list[Tensor]) -> Tensor:
+    """Σ α_i f(x_i) of each image, for values f(x_i) and differences f(x_i) − x_i ``[B, …]``, the last ones."""
     rows = torch.stack(differences, 1).flatten(2)
     gram = (rows @ rows.transpose(1, 2)).double()
     trace = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(values[0].dtype).tiny)
