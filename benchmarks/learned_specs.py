@@ -84,16 +84,20 @@ class LearnedSpec(MethodSpec):
 
 
 class UNetSpec(LearnedSpec):
-    """Post-processing of the direct reconstruction by a U-Net: zero iterations of any solver."""
+    """Post-processing of the direct reconstruction by a U-Net: zero iterations of any solver.
+
+    A network that is ``conditioned`` sees an estimate of the noise level and the sampled fraction, for ``train_on``.
+    """
 
     kind: Literal["unet"]
     widths: tuple[Count, ...] = Field((24, 48, 96), min_length=2)
+    conditioned: bool = False
     title: ClassVar[str] = "U-Net post-processing"
 
     def network(self, channels: int) -> Network:
         from ..unrolled.postprocessing import UNetPostProcessing
 
-        return UNetPostProcessing(channels, self.widths)
+        return UNetPostProcessing(channels, self.widths, self.conditioned)
 
 
 class ADMMNetSpec(LearnedSpec):
@@ -291,18 +295,19 @@ class MoDLSpec(LearnedSpec):
 
 
 class ItNetSpec(LearnedSpec):
-    """U-Nets with memory, and direct reconstructions of the residual, in turn."""
+    """U-Nets with memory, and direct reconstructions of the residual, in turn; ``conditioned`` as that of ``unet``."""
 
     kind: Literal["itnet"]
     iterations: Count = 4
     memory: Annotated[int, Field(ge=0)] = 5
     widths: tuple[Count, ...] = Field((16, 32, 64), min_length=2)
+    conditioned: bool = False
     title: ClassVar[str] = "ItNet"
 
     def network(self, channels: int) -> Network:
         from ..unrolled.itnet import ItNet
 
-        return ItNet(channels, self.iterations, self.memory, self.widths)
+        return ItNet(channels, self.iterations, self.memory, self.widths, self.conditioned)
 
 
 class RegularisationMapsSpec(LearnedSpec):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..physics import LinearOperator
 from .cnn import unet
+from .conditioning import CONDITIONS, conditions
 from .contract import Network
 
 
@@ -36,10 +37,16 @@ class ItNet(Network):
         iterations: K.
         memory: channels that go from iteration to iteration.
         widths: of the U-Nets, feature maps at each scale, finest first.
+        conditioned: whether the U-Nets see the :func:`conditions` of noise and sampling too.
     """
 
     def __init__(
-        self, channels: int = 1, iterations: int = 4, memory: int = 5, widths: Sequence[int] = (16, 32, 64)
+        self,
+        channels: int = 1,
+        iterations: int = 4,
+        memory: int = 5,
+        widths: Sequence[int] = (16, 32, 64),
+        conditioned: bool = False,
     ) -> None:
         super().__init__()
         if iterations < 1 or memory < 0:
@@ -51,18 +58,21 @@ class ItNet(Network):
             "memory": memory,
             "widths": list(widths),
         }
-        last = iterations - 1
+        if conditioned:  # cards of others do not know the word
+            self.settings["conditioned"] = True
+        self.conditioned, last, known = conditioned, iterations - 1, CONDITIONS * conditioned
         self.iterations = nn.ModuleList(
-            _Iteration(channels, memory if k > 0 else 0, memory if k < last else 0, widths, 1.0 if k < last else 0.1)
+            _Iteration(channels, known + memory * (k > 0), memory if k < last else 0, widths, 1.0 if k < last else 0.1)
             for k in range(iterations)
         )
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
         x = physics.direct(y)
+        known = conditions(x, physics) if self.conditioned else x[:, :0]
         state = _State(x, x[:, :0])
         for iteration in self.iterations:
-            state = self.run(iteration, state, y, physics)
+            state = self.run(iteration, state, known, y, physics)
             self.show(state.x)
         return state.x
 
@@ -79,7 +89,7 @@ class _Iteration(nn.Module):
         self.correction = unet(channels + read, channels + written, widths)
         self.step_size = nn.Parameter(torch.tensor(step_size))
 
-    def forward(self, state: _State, y: Tensor, physics: LinearOperator) -> _State:
-        made = self.correction(torch.cat(state, dim=1))
+    def forward(self, state: _State, known: Tensor, y: Tensor, physics: LinearOperator) -> _State:
+        made = self.correction(torch.cat((*state, known), dim=1))
         x = state.x + made[:, : self.channels]
         return _State(x - self.step_size * physics.direct(physics.A(x) - y), made[:, self.channels :])

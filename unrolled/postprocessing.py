@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from deepinv.models import DnCNN
 from torch import Tensor
 
 from ..physics import LinearOperator
 from .blocks import ConvolutionBlock
 from .cnn import starting_at_zero, unet
+from .conditioning import CONDITIONS, conditions
 from .contract import Network
 
 
@@ -22,17 +24,21 @@ class UNetPostProcessing(Network):
     Args:
         channels: of the image; 1, or 2 for complex images.
         widths: feature maps at each scale, finest first.
+        conditioned: whether U sees the :func:`conditions` of noise and sampling too.
     """
 
-    def __init__(self, channels: int = 1, widths: Sequence[int] = (24, 48, 96)) -> None:
+    def __init__(self, channels: int = 1, widths: Sequence[int] = (24, 48, 96), conditioned: bool = False) -> None:
         super().__init__()
         self.settings = {"network": "U-Net post-processing", "channels": channels, "widths": list(widths)}
-        self.correction = unet(channels, channels, widths)
+        if conditioned:  # cards of others do not know the word
+            self.settings["conditioned"] = True
+        self.conditioned = conditioned
+        self.correction = unet(channels + CONDITIONS * conditioned, channels, widths)
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
         x = physics.direct(y)
-        return x + self.correction(x)
+        return x + self.correction(torch.cat((x, conditions(x, physics)), dim=1) if self.conditioned else x)
 
 
 class DnCNNPostProcessing(Network):
