@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..physics import LinearOperator, Normalised
-from .circulant import normal_spectrum
 from .steps import like
 from .terms import Term, relative
 
@@ -33,7 +32,7 @@ class DataTerm(Term):
         return self.A.normal(x)
 
     def spectrum(self, domain: tuple[int, ...]) -> Tensor:
-        return normal_spectrum(self.A.operator)
+        return self.A.normal_spectrum
 
     def norm(self, domain: tuple[int, ...]) -> float:
         return 1.0

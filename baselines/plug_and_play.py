@@ -10,10 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..physics import LinearOperator, Normalised
-from ..physics.conjugate_gradient import conjugate_gradient
-from ..physics.periodic import filter_image
-from .circulant import normal_spectrum
+from ..physics import LinearOperator
 from .denoisers import Denoiser
 from .iteration import CHECK_EVERY, Progress, solve
 from .method import ConvergenceWarning
@@ -27,33 +24,10 @@ DATA_ITERATIONS, DATA_TOL = 10, 1e-6  # of the conjugate gradients in a data ste
 ITERATIONS: dict[Algorithm, int] = {"hqs": 24, "admm": 100, "red": 100}
 
 
-@dataclass(frozen=True)
-class DataStep:
-    """(v, x) ↦ argmin_x ½ ‖A x − y‖² + ρ/2 ‖x − v‖² for A / ‖A‖, from the image x where there is no closed form.
-
-    Args:
-        physics: A.
-        y: measurements ``[B, *range]``.
-    """
-
-    physics: LinearOperator
-    y: Tensor
-
-    def __call__(self, v: Tensor, penalty: Tensor, start: Tensor) -> Tensor:
-        """Solve for a penalty ρ of each image, ``[B, 1, 1, 1]``."""
-        A = Normalised(self.physics)
-        y = self.y / A.scale
-        if type(self.physics).prox_l2 is not LinearOperator.prox_l2:
-            return A.prox_l2(v, y, 1 / penalty, start=start, tol=DATA_TOL, max_iter=DATA_ITERATIONS)
-        inverse = 1 / (normal_spectrum(self.physics).to(v) + penalty[:, 0])
-        return conjugate_gradient(
-            lambda x: A.A_adjoint(A.A(x)) + penalty * x,
-            A.A_adjoint(y) + penalty * v,
-            start=start,
-            tol=DATA_TOL,
-            max_iter=DATA_ITERATIONS,
-            precondition=lambda r: filter_image(r, inverse),
-        )
+def data_step(physics: LinearOperator, y: Tensor, v: Tensor, penalty: float | Tensor, start: Tensor) -> Tensor:
+    """argmin_x ½ ‖A x − y‖² + ρ/2 ‖x − v‖² for A / ‖A‖; from the image ``start`` where there is no closed form."""
+    gamma = 1 / (penalty * physics.norm**2)
+    return physics.prox_l2(v, y, gamma, start=start, tol=DATA_TOL, max_iter=DATA_ITERATIONS)
 
 
 def half_quadratic(
@@ -73,22 +47,23 @@ def half_quadratic(
         penalty: ρ > 0 of the last iteration, for A / ‖A‖.
         iterations: length of the schedule.
     """
-    step, x = DataStep(physics, y), physics.direct(y)
+    x = physics.direct(y)
     first = (START_LEVEL * x.abs().amax((1, 2, 3), keepdim=True)).clamp_min(noise_level)
     state = HQSState(x, x)
     for k in range(1, iterations + 1):
         level = noise_level * (first / noise_level) ** (1 - k / iterations)
         rho = penalty * (noise_level / level).square()
-        state = hqs_step(state, lambda z: step(z, rho, state.x), lambda x: denoiser(x, level))  # noqa: B023
+        state = hqs_step(
+            state,
+            lambda z: data_step(physics, y, z, rho, state.x),  # noqa: B023
+            lambda x: denoiser(x, level),  # noqa: B023
+        )
         yield state
 
 
 @dataclass(frozen=True)
-class PlugAndPlayADMM:
-    """ADMM with a denoiser as the proximal map (Venkatakrishnan, Bouman & Wohlberg 2013).
-
-    With D = prox_{τ g} it minimises ½ ‖A x − y‖² + ρ τ g(x). Any fixed point has x = D(x + u) and
-    Aᵀ(A x − y) + ρ u = 0 for A / ‖A‖; it is found where D is averaged, as proximal maps are.
+class DenoiserAsPrior:
+    """What the two iterations with a fixed noise level are made of.
 
     Args:
         physics: A.
@@ -104,9 +79,24 @@ class PlugAndPlayADMM:
     noise_level: float
     penalty: float
 
+    def fit(self, v: Tensor, start: Tensor) -> Tensor:
+        """The data step."""
+        return data_step(self.physics, self.y, v, self.penalty, start)
+
+    def denoise(self, x: Tensor) -> Tensor:
+        """D(x)."""
+        return self.denoiser(x, self.noise_level)
+
+
+class PlugAndPlayADMM(DenoiserAsPrior):
+    """ADMM with a denoiser as the proximal map (Venkatakrishnan, Bouman & Wohlberg 2013).
+
+    With D = prox_{τ g} it minimises ½ ‖A x − y‖² + ρ τ g(x). Any fixed point has x = D(x + u) and
+    Aᵀ(A x − y) + ρ u = 0 for A / ‖A‖; it is found where D is averaged, as proximal maps are.
+    """
+
     def iterate(self, start: ADMMState | None = None) -> Iterator[Progress]:
         """States after every few iterations, without end; the gap is the larger of |x − z| and |z's last move|."""
-        step, rho = DataStep(self.physics, self.y), self.y.new_full((len(self.y), 1, 1, 1), self.penalty)
         state = start
         if state is None:
             x = self.physics.direct(self.y)
@@ -114,47 +104,28 @@ class PlugAndPlayADMM:
         while True:
             for _ in range(CHECK_EVERY):
                 last = state
-                state = admm_step(
-                    last,
-                    lambda v: step(v, rho, last.x),  # noqa: B023
-                    lambda v: self.denoiser(v, self.noise_level),
-                )
+                state = admm_step(last, lambda v: self.fit(v, last.x), self.denoise)  # noqa: B023
             residual = torch.maximum(_distance(state.x, state.z), _distance(state.z, last.z))
             yield Progress(state.z, residual, state)
 
 
-@dataclass(frozen=True)
-class RegularisationByDenoising:
+class RegularisationByDenoising(DenoiserAsPrior):
     """RED: Aᵀ(A x − y) + ρ (x − D(x)) = 0 for A / ‖A‖ (Romano, Elad & Milanfar 2017).
 
     Proximal gradients with the gradient x − D(x) and the exact data step, which at step size one is their fixed-point
     iteration, accelerated as in Reehorst & Schniter (2019). A schedule-free half-quadratic splitting ends there, too.
-
-    Args:
-        physics: A.
-        y: measurements ``[B, *range]``.
-        denoiser: D.
-        noise_level: σ > 0, in the units of the image.
-        penalty: ρ > 0, for A / ‖A‖.
     """
-
-    physics: LinearOperator
-    y: Tensor
-    denoiser: Denoiser
-    noise_level: float
-    penalty: float
 
     def iterate(self, start: FISTAState | None = None) -> Iterator[Progress]:
         """States after every few iterations, without end; the gap is |x − p|, p being what x was made from."""
-        step, rho = DataStep(self.physics, self.y), self.y.new_full((len(self.y), 1, 1, 1), self.penalty)
         state = FISTAState.start(self.physics.direct(self.y)) if start is None else start
         while True:
             for _ in range(CHECK_EVERY):
                 last = state
                 state = fista_step(
                     last,
-                    lambda x: x - self.denoiser(x, self.noise_level),
-                    lambda v: step(v, rho, last.x),  # noqa: B023
+                    lambda x: x - self.denoise(x),
+                    lambda v: self.fit(v, last.x),  # noqa: B023
                     step_size=1.0,
                 )
             yield Progress(state.x, _distance(state.x, last.point), state)

@@ -15,7 +15,6 @@ from torch import Tensor
 from ..physics import LinearOperator, Normalised
 from ..physics.conjugate_gradient import inner
 from ..physics.periodic import filter_image, gradient_power
-from .circulant import normal_spectrum
 from .gradient import gradient, gradient_adjoint
 from .least_squares import peak
 from .method import ConvergenceWarning
@@ -109,11 +108,11 @@ class TikhonovSolver:
 
     def _matrix(self, A: LinearOperator, x: Tensor) -> Tensor:
         penalised = x if self.penalty == "identity" else gradient_adjoint(gradient(x))
-        return A.A_adjoint(A.A(x)) + self.regularisation * penalised
+        return A.normal(x) + self.regularisation * penalised
 
     def _inverse(self) -> Tensor:
         """Spectrum of P, ``[H, W]``; zero for a frequency that neither A nor the penalty sees."""
-        spectrum = normal_spectrum(self.physics).double()
+        spectrum = Normalised(self.physics).normal_spectrum.double()
         power = gradient_power(spectrum.shape).to(spectrum) if self.penalty == "gradient" else 1.0
         total = spectrum + self.regularisation * power
         seen = total > 1e-12

@@ -1,4 +1,4 @@
-"""Conjugate gradients for batches of symmetric positive definite systems."""
+"""Conjugate gradients for batches of symmetric positive definite systems, differentiable as they are."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ def conjugate_gradient(
 ) -> Tensor:
     """Solve M x = b for each image of a batch (Hestenes & Stiefel 1952).
 
+    The gradient is that of what was computed, exact after any number of iterations, and finite where M x = b already.
+
     Args:
         matrix: x ↦ M x, symmetric positive definite on each image.
         right: b, ``[B, …]``.
         start: first iterate.
-        tol: an image stops at ‖M x − b‖ ≤ tol ‖b‖ in the norm of the preconditioner, whatever the others do.
+        tol: an image stops at ‖M x − b‖ ≤ tol ‖b‖ in the norm of the preconditioner, whatever the others do; 0 makes
+            ``max_iter`` iterations and never waits for the device to tell a residual.
         max_iter: bound on the iterations.
         precondition: r ↦ P r, an approximate inverse of M, symmetric positive definite.
     """
-    x = start
-    tiny = torch.finfo(x.dtype).tiny
+    if max_iter < 1:
+        return start
+    x, tiny = start, torch.finfo(start.dtype).tiny
     residual = right - matrix(x)
-    direction = scaled = precondition(residual)
-    energy = inner(residual, scaled)
-    bound = tol**2 * inner(right, precondition(right))
+    direction, energy = residual.new_zeros(1), residual.new_ones(1)
+    bound = tol**2 * inner(right, precondition(right)) if tol > 0 else residual.new_zeros(1)
     for _ in range(max_iter):
-        running = energy > bound
-        if not running.any():
-            break
-        image = matrix(direction)
-        step = torch.where(running, energy / inner(direction, image).clamp_min(tiny), 0)
-        x = x + step * direction
-        residual = residual - step * image
         scaled = precondition(residual)
         previous, energy = energy, inner(residual, scaled)
-        ratio = torch.where(running, energy / previous.clamp_min(tiny), 0)
-        direction = scaled + ratio * direction
+        running = energy > bound
+        if tol > 0 and not running.any():
+            break
+        direction = scaled + energy / previous.clamp_min(tiny) * direction
+        image = matrix(direction)
+        step = torch.where(running, energy / inner(direction, image).clamp_min(tiny), 0)
+        x, residual = x + step * direction, residual - step * image
     return x

@@ -110,8 +110,8 @@ class FourierSampling(LinearOperator):
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         """F⁻¹ (γ M y + F z) / (1 + γ (M(k) + M(−k)) / 2), the fraction taken per frequency; γ one per image."""
-        gamma = per_image(gamma)
-        return self._image((gamma * self.mask * y + self._transform(z)) / (1 + gamma * self.gram))
+        gamma, gram = per_image(gamma), self.gram.to(z.dtype)
+        return self._image((gamma * (self.mask * y) + self._transform(z)) / (1 + gamma * gram))
 
     def _transform(self, x: Tensor) -> Tensor:
         return fft2(x) if self.complex_image else to_channels(centred_fft2(x[:, 0]))

@@ -13,7 +13,9 @@ from scipy.sparse.linalg import LinearOperator as ScipyOperator
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
+from .circulant import nearest_circulant
 from .conjugate_gradient import conjugate_gradient
+from .periodic import filter_image
 from .shapes import per_image
 
 DENSE = 400  # pixels up to which the norm comes from a dense matrix
@@ -31,12 +33,15 @@ class LinearOperator(LinearPhysics):
         range: shape of a measurement without the batch.
     """
 
+    _nearest_circulant: Tensor | None
+
     def __init__(self, domain: Sequence[int], range: Sequence[int]) -> None:
         # deepinv's default noise and sensor models are shared by all instances and do not pickle.
         super().__init__(A=None, img_size=tuple(domain), noise_model=_Unchanged(), sensor_model=_Unchanged())
         self.domain = tuple(int(n) for n in domain)
         self.range = tuple(int(n) for n in range)
         self._norm: float | None = None
+        self.register_buffer("_nearest_circulant", None, persistent=False)
 
     def A(self, x: Tensor) -> Tensor:
         """A x."""
@@ -79,6 +84,19 @@ class LinearOperator(LinearPhysics):
         """
         return None
 
+    @property
+    def normal_spectrum(self) -> Tensor:
+        """The spectrum of the circular convolution nearest to AᵀA, computed once; ``[H, W]``, as in ``fft2``.
+
+        It is :attr:`fourier_normal` where there is one, and estimated elsewhere, see :func:`nearest_circulant`. It
+        preconditions what holds AᵀA, and its mean is the mean eigenvalue of AᵀA.
+        """
+        if self.fourier_normal is not None:
+            return self.fourier_normal
+        if self._nearest_circulant is None:
+            self._nearest_circulant = nearest_circulant(self)
+        return self._nearest_circulant
+
     def direct(self, y: Tensor) -> Tensor:
         """The modality's direct reconstruction; Aᵀ y / ‖A‖² where nothing better is known."""
         return self.A_adjoint(y) / max(self.norm**2, torch.finfo(y.dtype).tiny)
@@ -96,22 +114,28 @@ class LinearOperator(LinearPhysics):
     ) -> Tensor:
         """argmin_x γ/2 ‖A x − y‖² + 1/2 ‖x − z‖², by conjugate gradients unless a subclass has a closed form.
 
+        They are preconditioned by (γ s + 1)⁻¹ with s the :attr:`normal_spectrum`. For tomography and for blurs with
+        edges this takes up to four times fewer iterations. For several coils, and where A decimates or masks pixels, it
+        takes as many as without, or more: AᵀA is far from a convolution there.
+
         Args:
             z: ``[B, *domain]``.
             y: ``[B, *range]``.
             gamma: γ > 0, a number or one for each image, ``[B, 1, 1, 1]``.
             start: first iterate; ``z`` when absent.
-            tol: relative residual at which an image stops; 1e-6 when absent.
+            tol: relative residual at which an image stops, see :func:`conjugate_gradient`; 1e-6 when absent.
             max_iter: bound on the iterations; 100 when absent.
             _: deepinv's solver options, which have no meaning here.
         """
         weight = per_image(gamma)
+        inverse = (1 / (weight * self.normal_spectrum.to(z) + 1)).reshape(-1, *self.domain[-2:])
         return conjugate_gradient(
             lambda x: weight * self.normal(x) + x,
             weight * self.A_adjoint(y) + z,
             start=z if start is None else start,
             tol=1e-6 if tol is None else tol,
             max_iter=100 if max_iter is None else max_iter,
+            precondition=lambda r: filter_image(r, inverse),
         )
 
     def check_image(self, x: Tensor) -> None:
@@ -158,6 +182,10 @@ class Normalised(LinearOperator):
     def fourier_normal(self) -> Tensor | None:
         spectrum = self.operator.fourier_normal
         return None if spectrum is None else spectrum / self.scale**2
+
+    @property
+    def normal_spectrum(self) -> Tensor:
+        return self.operator.normal_spectrum / self.scale**2
 
     def A(self, x: Tensor) -> Tensor:
         return self.operator.A(x) / self.scale

@@ -95,7 +95,8 @@ class Inpaint(LinearOperator):
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         """(γ m y + z) / (1 + γ m)."""
-        return (gamma * self.mask * y + z) / (1 + gamma * self.mask)
+        weight = gamma * self.mask.to(z.dtype)
+        return (weight * y + z) / (1 + weight)
 
 
 def _laplacian(x: Tensor) -> Tensor:

@@ -6,13 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ..baselines.circulant import normal_spectrum
 from ..baselines.steps import ADMMState, admm_step
-from ..physics import LinearOperator, Normalised
-from ..physics.periodic import filter_image
+from ..physics import LinearOperator
 from .contract import Network
 from .filter_bank import analyse, synthesise
-from .normal_equations import solve_unrolled
+from .operator_facts import mean_eigenvalue
 from .piecewise_linear import PiecewiseLinear
 
 
@@ -31,8 +29,8 @@ class ADMMCSNet(Network):
     share them. It starts from z = direct(y), β = 0, ρ = 0.1, η = 1, φ the identity, W₁ small and random, and W₂ zero,
     so that the first image is the regularised least-squares solution near direct(y).
 
-    ρ is learned relative to the mean eigenvalue of AᵀA, and where AᵀA is no circular convolution X is a few
-    preconditioned conjugate gradient iterations from the image of the stage before, both as in :class:`ADMMNet`.
+    ρ is learned relative to the mean eigenvalue of AᵀA, as in :class:`ADMMNet`. X is :meth:`LinearOperator.prox_l2`:
+    where that has no closed form, a few conjugate gradient iterations from the image of the stage before.
 
     Args:
         stages: N.
@@ -64,24 +62,12 @@ class ADMMCSNet(Network):
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
-        term = _DataTerm(y, physics)
         x = physics.direct(y)
         state = ADMMState(x, x, torch.zeros_like(x))
         for stage in self.stages:
-            state = self.run(stage, state, term)
+            state = self.run(stage, state, y, physics)
             self.show(state.x)
-        return self.last(state.z - state.u, state.x, term)
-
-
-class _DataTerm:
-    """What every X needs of ½‖A x − y‖²."""
-
-    def __init__(self, y: Tensor, physics: LinearOperator) -> None:
-        self.physics = physics
-        self.adjoint = physics.A_adjoint(y)
-        operator = physics.operator if isinstance(physics, Normalised) else physics  # which the spectrum is kept for
-        self.spectrum = normal_spectrum(operator).to(self.adjoint)
-        self.gain = self.spectrum.mean()
+        return self.last(state.z - state.u, state.x, y, physics)
 
 
 class _Reconstruction(nn.Module):
@@ -92,18 +78,9 @@ class _Reconstruction(nn.Module):
         self.cg_iterations = cg_iterations
         self.rho = nn.Parameter(torch.tensor(0.1).expm1().log())  # softplus keeps ρ positive
 
-    def forward(self, v: Tensor, start: Tensor, term: _DataTerm) -> Tensor:
-        rho = softplus(self.rho) * term.gain
-        right, inverse = term.adjoint + rho * v, 1 / (term.spectrum + rho)
-        if term.physics.fourier_normal is not None:
-            return filter_image(right, inverse)
-        return solve_unrolled(
-            lambda x: term.physics.normal(x) + rho * x,
-            right,
-            start=start,
-            precondition=lambda r: filter_image(r, inverse),
-            iterations=self.cg_iterations,
-        )
+    def forward(self, v: Tensor, start: Tensor, y: Tensor, physics: LinearOperator) -> Tensor:
+        rho = softplus(self.rho) * mean_eigenvalue(physics)
+        return physics.prox_l2(v, y, 1 / rho, start=start, tol=0, max_iter=self.cg_iterations)
 
 
 class _Stage(nn.Module):
@@ -119,10 +96,10 @@ class _Stage(nn.Module):
         self.synthesis_bias = nn.Parameter(torch.zeros(()))
         self.eta = nn.Parameter(torch.tensor(1.0))
 
-    def forward(self, state: ADMMState, term: _DataTerm) -> ADMMState:
+    def forward(self, state: ADMMState, y: Tensor, physics: LinearOperator) -> ADMMState:
         return admm_step(
             state,
-            solve=lambda v: self.reconstruction(v, state.x, term),
+            solve=lambda v: self.reconstruction(v, state.x, y, physics),
             prox=self.denoise,
             dual_step=self.eta,
         )

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ..baselines.circulant import normal_spectrum
 from ..baselines.steps import ADMMState, admm_step
-from ..physics import LinearOperator, Normalised
+from ..physics import LinearOperator
+from ..physics.conjugate_gradient import conjugate_gradient
 from ..physics.periodic import filter_image
 from .contract import Network
 from .filter_bank import analyse, dct_basis, gram, real_spectrum, synthesise
-from .normal_equations import solve_unrolled
 from .piecewise_linear import PiecewiseLinear
 
 
@@ -82,8 +81,7 @@ class _DataTerm:
     def __init__(self, y: Tensor, physics: LinearOperator) -> None:
         self.physics = physics
         self.adjoint = physics.A_adjoint(y)
-        operator = physics.operator if isinstance(physics, Normalised) else physics  # which the spectrum is kept for
-        self.spectrum = normal_spectrum(operator).to(self.adjoint)
+        self.spectrum = physics.normal_spectrum.to(self.adjoint)
         self.gain = self.spectrum.mean()
 
 
@@ -110,12 +108,13 @@ class _Reconstruction(nn.Module):
         inverse = 1 / (term.spectrum + spectrum).clamp_min(1e-4)
         if term.physics.fourier_normal is not None:
             return filter_image(right, inverse)
-        return solve_unrolled(
-            lambda x: term.physics.A_adjoint(term.physics.A(x)) + filter_image(x, spectrum),
+        return conjugate_gradient(
+            lambda x: term.physics.normal(x) + filter_image(x, spectrum),
             right,
             start=start,
+            tol=0,
+            max_iter=self.cg_iterations,
             precondition=lambda r: filter_image(r, inverse),
-            iterations=self.cg_iterations,
         )
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from ..baselines.circulant import normal_spectrum
 from ..physics import LinearOperator, Normalised
 from ..physics.subset import Subset
 
@@ -18,11 +15,6 @@ def unwrapped(physics: LinearOperator) -> tuple[LinearOperator, float]:
     return physics, scale
 
 
-def spectrum_near(physics: LinearOperator) -> Tensor:
-    """:func:`normal_spectrum`, which is kept for the operator that a :class:`Normalised` divides."""
-    return normal_spectrum(physics.operator if isinstance(physics, Normalised) else physics)
-
-
 def mean_eigenvalue(physics: LinearOperator) -> float:
     """That of AᵀA for an operator of norm one: the sampled fraction of k-space, a hundredth for sparse-view CT."""
-    return float(spectrum_near(physics).mean())
+    return float(physics.normal_spectrum.mean())

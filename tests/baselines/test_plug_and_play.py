@@ -19,10 +19,10 @@ from isocenter.baselines.iteration import CHECK_EVERY, solve
 from isocenter.baselines.non_local_means import NonLocalMeans
 from isocenter.baselines.objective import Objective
 from isocenter.baselines.plug_and_play import (
-    DataStep,
     PlugAndPlay,
     PlugAndPlayADMM,
     RegularisationByDenoising,
+    data_step,
     half_quadratic,
 )
 from isocenter.baselines.terms import TotalVariationTerm
@@ -198,9 +198,9 @@ def test_data_step_solves_its_equations(name: str) -> None:
     A = OPERATORS[name]
     y, rho = measured(A), torch.tensor([0.05, 0.5], dtype=torch.float64).reshape(2, 1, 1, 1)
     v = torch.randn(2, *A.domain, dtype=torch.float64)
-    step, x = DataStep(A, y), v
+    x = v
     for _ in range(5):
-        x = step(v, rho, x)
+        x = data_step(A, y, v, rho, x)
     gradient = A.A_adjoint(A.A(x) - y) / A.norm**2 + rho * (x - v)
     assert float(gradient.norm()) < 1e-5 * float(v.norm())
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from isocenter.baselines.circulant import normal_spectrum
 from isocenter.physics import Downsample, LinearOperator, MultiCoilSampling, Normalised
 from isocenter.physics.blur import Blur
 from isocenter.physics.fourier import FourierSampling, centred_fft2, centred_ifft2, to_channels, to_complex
@@ -45,7 +44,7 @@ def test_it_is_admm_with_the_learned_denoiser(name: str, dense: Callable) -> Non
     with torch.no_grad():
         x = network(y, physics).numpy()
     matrix = dense(physics).numpy()
-    gain = float(normal_spectrum(physics.operator).mean())
+    gain = float(physics.normal_spectrum.mean())
     for image in range(2):
         data, start = y[image].numpy().ravel(), physics.direct(y)[image].numpy()
         np.testing.assert_allclose(x[image], classical(network, matrix, data, start, gain), atol=1e-6)

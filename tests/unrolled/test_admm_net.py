@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from isocenter.baselines.circulant import normal_spectrum
 from isocenter.physics import LinearOperator, Normalised
 from isocenter.physics.blur import Blur
 from isocenter.physics.fourier import FourierSampling
@@ -77,7 +76,7 @@ def test_at_initialisation_it_is_admm_with_a_soft_threshold(name: str, dense: Ca
         stage.shrinkage = PiecewiseLinear(8, threshold=0.06).double()  # its kinks are knots, so that it is exact
     with torch.no_grad():
         x = network(y, physics)
-    matrix, rho = dense(physics).numpy(), 0.2 * float(normal_spectrum(physics.operator).mean())
+    matrix, rho = dense(physics).numpy(), 0.2 * float(physics.normal_spectrum.mean())
     for image in range(2):
         start = physics.direct(y)[image].numpy()
         expected = classical_admm(matrix, y[image].numpy().ravel(), start, iterations=3, rho=rho)

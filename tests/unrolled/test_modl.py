@@ -7,10 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from isocenter.baselines.circulant import normal_spectrum
 from isocenter.physics import Blur, FourierSampling, Inpaint, LinearOperator, Normalised, ParallelBeam, Radon, views
 from isocenter.unrolled.modl import MoDL, TikhonovSolve
-from isocenter.unrolled.operator_facts import spectrum_near
 
 OPERATORS: dict[str, Callable[[], LinearOperator]] = {
     "complex k-space": lambda: FourierSampling(torch.arange(6).lt(4).expand(7, 6), complex_image=True),
@@ -32,7 +30,7 @@ def test_without_its_network_it_is_the_proximal_point_iteration(name: str, dense
     network = MoDL(physics.domain[0], iterations=4, width=4, cg_iterations=60).double()
     with torch.no_grad():
         x = network(y, physics)
-    matrix, weight = dense(physics).numpy(), float(normal_spectrum(physics.operator).mean())
+    matrix, weight = dense(physics).numpy(), float(physics.normal_spectrum.mean())
     normal = matrix.T @ matrix + weight * np.eye(matrix.shape[1])
     for image in range(2):
         expected = physics.direct(y)[image].numpy().ravel()
@@ -46,10 +44,10 @@ def test_implicit_gradient(name: str) -> None:
     physics = Normalised(OPERATORS[name]())
     right = torch.randn(2, *physics.domain, dtype=torch.float64, requires_grad=True)
     weight = torch.tensor(0.07, dtype=torch.float64, requires_grad=True)
-    spectrum, start = spectrum_near(physics), torch.zeros_like(right)
+    start = torch.zeros_like(right)
 
     def solve(b: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return TikhonovSolve.apply(b, w, physics, start, spectrum, 200)
+        return TikhonovSolve.apply(b, w, physics, start, 200)
 
     assert torch.autograd.gradcheck(solve, (right, weight), fast_mode=True)
 

@@ -1,20 +1,22 @@
-"""Conjugate gradients inside a network, against dense linear algebra."""
+"""Conjugate gradients and their gradients, against dense linear algebra."""
 
 from __future__ import annotations
 
+import pytest
 import torch
-from isocenter.unrolled.normal_equations import solve_unrolled
+from isocenter.physics.conjugate_gradient import conjugate_gradient
 from torch import Tensor
 
 
 def solve(matrix: Tensor, right: Tensor, start: Tensor, iterations: int) -> Tensor:
     """Preconditioned by the diagonal of the matrix."""
-    return solve_unrolled(
+    return conjugate_gradient(
         lambda v: v @ matrix,
         right,
         start=start,
+        tol=0,
+        max_iter=iterations,
         precondition=lambda r: r / matrix.diagonal(),
-        iterations=iterations,
     )
 
 
@@ -45,7 +47,9 @@ def test_a_preconditioner_that_is_the_inverse_needs_one_iteration() -> None:
     matrix, right = system()
     inverse = torch.linalg.inv(matrix)
     start = torch.randn(3, 6, dtype=torch.float64)
-    x = solve_unrolled(lambda v: v @ matrix, right, start=start, precondition=lambda r: r @ inverse, iterations=1)
+    x = conjugate_gradient(
+        lambda v: v @ matrix, right, start=start, tol=0, max_iter=1, precondition=lambda r: r @ inverse
+    )
     torch.testing.assert_close(x, right @ inverse)
 
 
@@ -63,3 +67,34 @@ def test_a_solved_system_stays_solved_with_finite_gradients() -> None:
     (gradient,) = torch.autograd.grad(x.sum(), zero)
     assert (x == 0).all()
     assert gradient.isfinite().all()
+
+
+def test_each_image_stops_by_itself() -> None:
+    matrix = torch.diag(torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64))
+    right = torch.tensor([[1.0, 1.0, 1.0], [1e-9, 2e-9, -1e-9], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    x = conjugate_gradient(lambda v: v @ matrix, right, start=torch.zeros_like(right), tol=1e-12)
+    torch.testing.assert_close(x, right / matrix.diagonal(), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("tol", [0.3, 1e-2, 1e-5])
+def test_it_stops_at_its_tolerance_and_not_long_after(tol: float) -> None:
+    eigenvalues = torch.linspace(1, 300, 60, dtype=torch.float64)
+    right = torch.randn(3, 60, dtype=torch.float64)
+    x = conjugate_gradient(lambda v: eigenvalues * v, right, start=torch.zeros_like(right), tol=tol)
+    residual = (eigenvalues * x - right).norm(dim=1) / right.norm(dim=1)
+    assert 0.1 * tol < float(residual.max()) <= tol
+
+
+def test_what_is_solved_and_what_has_no_iterations_stays_as_it_is() -> None:
+    matrix, right = system()
+    start = torch.randn_like(right)
+    assert torch.equal(conjugate_gradient(lambda v: v @ matrix, right, start=start, max_iter=0), start)
+    solved = torch.linalg.solve(matrix, right.T).T
+    assert torch.equal(conjugate_gradient(lambda v: v @ matrix, right, start=solved, tol=1e-10), solved)
+
+
+def test_float32_gradients_stay_finite_for_as_many_iterations_as_one_likes() -> None:
+    matrix, right = (v.float().requires_grad_() for v in system())
+    x = solve(matrix, 1e-6 * right, torch.zeros(3, 6), 60)
+    gradients = torch.autograd.grad(x.sum(), (matrix, right))
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
