@@ -10,6 +10,7 @@ from ..physics import LinearOperator
 from .blocks import ConvolutionBlock
 from .contract import Network
 from .planes import from_planes, to_planes
+from .prelu import PReLU
 
 
 class LearnedPrimalDual(Network):
@@ -90,9 +91,9 @@ class _Iteration(nn.Module):
 def _block(inputs: int, outputs: int, width: int) -> ConvolutionBlock:
     body = nn.Sequential(
         nn.Conv2d(inputs, width, 3, padding=1),
-        nn.PReLU(width, init=0.0),
+        PReLU(width, init=0.0),
         nn.Conv2d(width, width, 3, padding=1),
-        nn.PReLU(width, init=0.0),
+        PReLU(width, init=0.0),
         nn.Conv2d(width, outputs, 3, padding=1),
     )
     for layer in body:
