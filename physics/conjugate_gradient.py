@@ -35,8 +35,6 @@ def conjugate_gradient(
         max_iter: bound on the iterations.
         precondition: r ↦ P r, an approximate inverse of M, symmetric positive definite.
     """
-    if max_iter < 1:
-        return start
     x, tiny = start, torch.finfo(start.dtype).tiny
     residual = right - matrix(x)
     direction, energy = residual.new_zeros(1), residual.new_ones(1)

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import LinearOperator as ScipyOperator
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from .circulant import nearest_circulant
+from .circulant import nearest_circulant, preconditions
 from .conjugate_gradient import conjugate_gradient
 from .periodic import filter_image
 from .shapes import per_image
@@ -41,6 +41,7 @@ class LinearOperator(LinearPhysics):
         self.domain = tuple(int(n) for n in domain)
         self.range = tuple(int(n) for n in range)
         self._norm: float | None = None
+        self._preconditions: bool | None = None
         self.register_buffer("_nearest_circulant", None, persistent=False)
 
     def A(self, x: Tensor) -> Tensor:
@@ -114,9 +115,8 @@ class LinearOperator(LinearPhysics):
     ) -> Tensor:
         """argmin_x γ/2 ‖A x − y‖² + 1/2 ‖x − z‖², by conjugate gradients unless a subclass has a closed form.
 
-        They are preconditioned by (γ s + 1)⁻¹ with s the :attr:`normal_spectrum`. For tomography and for blurs with
-        edges this takes up to four times fewer iterations. For several coils, and where A decimates or masks pixels, it
-        takes as many as without, or more: AᵀA is far from a convolution there.
+        They are preconditioned by (γ s + 1)⁻¹, with s the :attr:`normal_spectrum`, for an A that gains by it, see
+        :func:`preconditions`: 1.2 to 4 times fewer iterations for tomography, about half for blurs with edges.
 
         Args:
             z: ``[B, *domain]``.
@@ -124,18 +124,23 @@ class LinearOperator(LinearPhysics):
             gamma: γ > 0, a number or one for each image, ``[B, 1, 1, 1]``.
             start: first iterate; ``z`` when absent.
             tol: relative residual at which an image stops, see :func:`conjugate_gradient`; 1e-6 when absent.
-            max_iter: bound on the iterations; 100 when absent.
+            max_iter: bound on the iterations; 100 when absent, and 0 returns the start unless there is a closed form.
             _: deepinv's solver options, which have no meaning here.
         """
-        weight = per_image(gamma)
-        inverse = (1 / (weight * self.normal_spectrum.to(z) + 1)).reshape(-1, *self.domain[-2:])
+        weight, start = per_image(gamma), z if start is None else start
+        if max_iter == 0:
+            return start
+        spectrum = self.normal_spectrum
+        if self._preconditions is None:
+            self._preconditions = self.fourier_normal is not None or preconditions(self, spectrum)
+        inverse = (1 / (weight * spectrum.to(z) + 1)).reshape(-1, *self.domain[-2:])
         return conjugate_gradient(
             lambda x: weight * self.normal(x) + x,
             weight * self.A_adjoint(y) + z,
-            start=z if start is None else start,
+            start=start,
             tol=1e-6 if tol is None else tol,
             max_iter=100 if max_iter is None else max_iter,
-            precondition=lambda r: filter_image(r, inverse),
+            precondition=(lambda r: filter_image(r, inverse)) if self._preconditions else (lambda r: r),
         )
 
     def check_image(self, x: Tensor) -> None:

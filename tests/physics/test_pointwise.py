@@ -18,8 +18,8 @@ def test_pointwise_operators_keep_the_laws_and_have_a_closed_prox(size, kind) ->
     check_linear_operator(operator)
     z, y = (torch.randn(2, *operator.domain, dtype=torch.float64) for _ in range(2))
     for gamma in (3.0, torch.tensor([0.2, 50.0], dtype=torch.float64).view(2, 1, 1, 1)):
-        expected = LinearOperator.prox_l2(operator, z, y, gamma, tol=1e-13)
-        torch.testing.assert_close(operator.prox_l2(z, y, gamma), expected, rtol=0, atol=1e-9)
+        expected = LinearOperator.prox_l2(operator, z, y, gamma, tol=1e-14)
+        torch.testing.assert_close(operator.prox_l2(z, y, gamma), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_measurement_is_never_the_image_itself() -> None:
