@@ -20,7 +20,7 @@ from .steps import ADMMState, Map, admm_step, like
 RELAXATION = 1.8
 CG_ITERATIONS = 8  # at most, for an update of the image
 CG_SHARE = {True: 0.1, False: 0.01}  # of ‖residual‖² that they leave, with least squares and with data as a term
-SETTLED = 2  # blocks of iterations until the edges are about those of the optimum
+RENEWED = (2, 4, 6, 8, 10)  # after so many blocks of iterations penalties are chosen anew; the first is often enough
 MEMORY = 5  # blocks of iterations that are combined
 FLOOR = 1e-12  # of a spectrum: what neither data nor terms see stays as it is
 
@@ -53,6 +53,7 @@ class ADMM:
         """States after every few iterations, without end."""
         objective, stack = self.objective, self.objective.stack
         state, rho = self._start(start)
+        renewed = RENEWED if any(term.adaptive for term in objective.terms) else RENEWED[:1]
         share, tiny = CG_SHARE[objective.least_squares], torch.finfo(state.x.dtype).tiny
         # AᵀA u and K u are carried along with u, since they cost the most.
         normal, analysed = objective.normal(state.x), stack.analysis(state.x)
@@ -87,7 +88,7 @@ class ADMM:
             return RELAXATION * analysed + (1 - RELAXATION) * state.z
 
         for block in itertools.count():
-            if block in (0, SETTLED):
+            if block == 0 or block in renewed:
                 state, rho = self._penalised(state, rho) if block else (state, rho)
                 weights, precondition = stack.spread(rho, state.z), self._preconditioner(rho)
                 accelerated = _Accelerated(state.z + state.u)
@@ -113,7 +114,10 @@ class ADMM:
     def _penalised(self, state: ADMMState, rho: Tensor) -> Scaled:
         """The same multipliers, with the penalties that the image asks for now."""
         stack = self.objective.stack
-        now = self.objective.first_penalties(stack.analysis(state.x), stack)
+        first = self.objective.first_penalties(stack.analysis(state.x), stack)
+        p = stack.split(stack.spread(rho, state.u) * state.u)
+        parts = zip(self.objective.terms, first.unbind(1), rho.unbind(1), p, strict=True)
+        now = torch.stack([term.later_penalty(new, old, slope) for term, new, old, slope in parts], 1)
         return Scaled(state._replace(u=state.u * stack.spread(rho / now, state.u)), now)
 
     def _preconditioner(self, rho: Tensor) -> Map:

@@ -62,10 +62,19 @@ class MeasurementBall(DataTerm):
 
     def __init__(self, physics: LinearOperator, y: Tensor, epsilon: float) -> None:
         super().__init__(physics, y)
-        self.radius = epsilon * self.y.flatten(1).norm(dim=1)
+        self.radius, self.adaptive = epsilon * self.y.flatten(1).norm(dim=1), epsilon > 0
 
     def value(self, c: Tensor) -> Tensor:
         return c.new_zeros(len(c))
+
+    def later_penalty(self, first: Tensor, rho: Tensor, p: Tensor) -> Tensor:
+        """Three times the curvature ‖p‖ / radius that the multiplier gives the ball; at most tenfold at once.
+
+        Measured for sparse-view CT: about the fastest for every radius. The first penalty, which suits ε = 0, is far
+        too stiff for a ball that holds more than the noise.
+        """
+        curvature = 3 * p.flatten(1).norm(dim=1) / self.radius.clamp_min(torch.finfo(p.dtype).tiny)
+        return torch.minimum(curvature.clamp(rho / 10, rho * 10), first)
 
     def prox(self, c: Tensor, step: Tensor) -> Tensor:
         off = c - self.y
@@ -91,6 +100,10 @@ class TransmissionLikelihood(DataTerm):
     def __init__(self, physics: LinearOperator, y: Tensor) -> None:
         super().__init__(physics, y)
         self.counts = torch.exp(-y)
+
+    def first_penalty(self, c: Tensor) -> Tensor:
+        """The geometric mean of the curvatures ω."""
+        return torch.exp(-self.A.scale * self.y.flatten(1).mean(1))
 
     def value(self, c: Tensor) -> Tensor:
         d = self.A.scale * (c - self.y)

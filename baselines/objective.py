@@ -11,11 +11,12 @@ from torch.nn.functional import pad
 
 from ..physics import LinearOperator, Normalised
 from ..physics.conjugate_gradient import inner
-from .data_terms import LeastSquares
+from .data_terms import LeastSquares, MeasurementBall
 from .steps import like
 from .terms import Term
 
-DATA_SHARE = 0.5  # of the traces, that a constraint on the data starts with
+PENALTIES = (1e-6, 3.0)  # the smallest and the largest, where the data weigh 1; heavier ones take longer, to no avail
+NEGLIGIBLE = 1e-5  # of the data's worth: optima below it, such as that of an image that costs nothing, count as this
 
 
 class Stack:
@@ -94,7 +95,14 @@ class Objective:
         self.groups = max(term.groups for term in terms)
         self.terms = tuple(t if t.groups == self.groups else _OfImage(t, self.groups) for t in terms)
         self.stack, self.y = Stack(self.terms), y / self.A.scale
-        self.right = self.lift(self.A.A_adjoint(self.y) * float(least_squares))
+        back = self.lift(self.A.A_adjoint(self.y))
+        self.right = back * float(least_squares)
+        # Where the data are a constraint, nothing but the image gives penalties and values their scale. Its differences
+        # are smaller than itself: a thousandth leaves room for them.
+        held = any(isinstance(term, MeasurementBall) for term in terms)
+        self._level = 1e-3 * back.abs().flatten(1).mean(1) if held else y.new_ones(len(y))
+        worth = self._terms_value(back if held else torch.zeros_like(back))
+        self._negligible = NEGLIGIBLE * (worth + float(least_squares) * self.y.flatten(1).square().sum(1) / 2)
 
     @property
     def data_spectrum(self) -> Tensor:
@@ -110,15 +118,17 @@ class Objective:
     def first_penalties(self, c: Tensor, stack: Stack) -> Tensor:
         """Penalties ρ ``[B, T]`` in the proportions that the terms ask for, for the stacked c of a first image.
 
-        A term that asks for none, such as a constraint on the data, gets :data:`DATA_SHARE` times the trace of all
-        others, which is what exact recovery from few views needs.
+        A term that asks for none, such as a constraint on the data, gets its share of the trace of all others.
         """
+        least, most = (limit / self._level for limit in PENALTIES)
         asked = [term.first_penalty(part) for term, part in zip(stack.terms, stack.split(c), strict=True)]
+        limited = [None if rho is None else rho.clamp(least, most) for rho in asked]
         traces = [_trace(term.spectrum(self.A.domain).to(c.device)) for term in stack.terms]
-        others = sum(rho * trace for rho, trace in zip(asked, traces, strict=True) if rho is not None)
-        return torch.stack(
-            [DATA_SHARE * others / trace if r is None else r for r, trace in zip(asked, traces, strict=True)], 1
-        ).to(c.dtype)
+        others = sum(rho * trace for rho, trace in zip(limited, traces, strict=True) if rho is not None)
+        each = zip(stack.terms, limited, traces, strict=True)
+        return torch.stack([term.share * others / trace if rho is None else rho for term, rho, trace in each], 1).to(
+            c.dtype
+        )
 
     def least_squares_term(self) -> Term:
         """½ ‖A x − y‖² as a term, for solvers that treat it as one."""
@@ -143,8 +153,11 @@ class Objective:
 
     def value(self, u: Tensor) -> Tensor:
         """P(u) of each image, ``[B]``; where constraints are violated, the value without them."""
+        return self._terms_value(u) + self.fit(u).value
+
+    def _terms_value(self, u: Tensor) -> Tensor:
         parts = zip(self.terms, self.stack.split(self.stack.analysis(u)), strict=True)
-        return sum((term.value(part) for term, part in parts), start=self.fit(u).value)
+        return sum((term.value(part) for term, part in parts), start=u.new_zeros(len(u)))
 
     def fit(self, u: Tensor) -> DataFit:
         """½ ‖A x − y‖² and its gradient; zeros without least squares."""
@@ -155,6 +168,9 @@ class Objective:
 
     def certificate(self, u: Tensor, z: Tensor, p: Tensor, fit: DataFit | None = None) -> Tensor:
         """A bound on (P(u) − min P) / P(u), or the relative violation of a constraint where that is larger: ``[B]``.
+
+        Where P(u) is less than :data:`NEGLIGIBLE` times P(0), or times P(Aᵀy) where the data are a constraint, it is
+        relative to that.
 
         Weak duality with the subgradients p_i ∈ ∂g_i(z_i) that every proximal step yields, and
         w = Aᵀ(Ax − y) + Σ K_iᵀp_i, which is zero at the optimum::
@@ -179,14 +195,15 @@ class Objective:
         amiss = fit.gradient + self.stack.adjoint(p)
         grouped, off = (t.unflatten(1, (self.groups, -1)).flatten(2) for t in (u, amiss))
         gap = gap.abs() + (grouped.abs().amax(2) * off.abs().sum(2)).sum(1)
-        return torch.maximum(gap / value.clamp_min(torch.finfo(u.dtype).tiny), violation)
+        worth = torch.maximum(value, self._negligible).clamp_min(torch.finfo(u.dtype).tiny)
+        return torch.maximum(gap / worth, violation)
 
 
 class _OfImage(Term):
     """A term of the image alone, as a term of the unknown with more groups."""
 
     def __init__(self, term: Term, groups: int) -> None:
-        self.term, self.groups = term, groups
+        self.term, self.groups, self.share, self.adaptive = term, groups, term.share, term.adaptive
 
     def analysis(self, x: Tensor) -> Tensor:
         return self.term.analysis(x[:, : x.shape[1] // self.groups])
@@ -205,6 +222,9 @@ class _OfImage(Term):
 
     def prox(self, c: Tensor, step: Tensor) -> Tensor:
         return self.term.prox(c, step)
+
+    def later_penalty(self, first: Tensor, rho: Tensor, p: Tensor) -> Tensor:
+        return self.term.later_penalty(first, rho, p)
 
     def violation(self, c: Tensor) -> Tensor:
         return self.term.violation(c)

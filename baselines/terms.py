@@ -20,10 +20,15 @@ class Term(ABC):
     Attributes:
         orthonormal: whether K Kᵀ = KᵀK = I.
         groups: of channels of the unknown that K acts on; 1 is the image alone.
+        share: of the trace of all other terms, that ρ KᵀK gets where :meth:`first_penalty` is None. A half is what
+            exact recovery from few views needs.
+        adaptive: whether :meth:`later_penalty` knows better than :meth:`first_penalty`.
     """
 
     orthonormal: bool = False
     groups: int = 1
+    share: float = 0.5
+    adaptive: bool = False
 
     @abstractmethod
     def analysis(self, x: Tensor) -> Tensor:
@@ -62,6 +67,10 @@ class Term(ABC):
 
         None leaves it to the other terms: constraints have no scale of their own.
         """
+
+    def later_penalty(self, first: Tensor, rho: Tensor, p: Tensor) -> Tensor:
+        """ρ once there is a multiplier p for it; ``first`` is what :meth:`first_penalty` would give now, ``[B]``."""
+        return first
 
     def violation(self, c: Tensor) -> Tensor:
         """Relative distance of c from where g is finite, ``[B]``."""
@@ -144,14 +153,15 @@ class Bounds(Term):
 
 
 def balance(weight: float, c: Tensor) -> Tensor:
-    """ρ = λ / mean |c| of each image, ``[B]``, kept within what floating point can bear.
+    """ρ = λ / mean |c| of each image, ``[B]``; 1 where c is zero.
 
     Measured with total variation on twelve problems (CT, MRI, blur, decimation, denoising; light and heavy weights):
     for the c of the optimum, this is within half again of the fastest constant ρ.
     """
     size = c.abs().mean(tuple(range(1, c.ndim)))
     largest = c.abs().amax(tuple(range(1, c.ndim)))
-    return (weight / size.clamp_min(1e-6 * largest).clamp_min(torch.finfo(c.dtype).tiny)).clamp(1e-6, 1e6)
+    size = size.clamp_min(1e-6 * largest)
+    return torch.where(size > 0, weight / size, torch.ones_like(size))
 
 
 def relative(part: Tensor, whole: Tensor) -> Tensor:
