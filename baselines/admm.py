@@ -22,7 +22,7 @@ CG_ITERATIONS = 8  # at most, for an update of the image
 CG_SHARE = {True: 0.1, False: 0.01}  # of ‖residual‖² that they leave, with least squares and with data as a term
 RENEWED = (2, 4, 6, 8, 10)  # after so many blocks of iterations penalties are chosen anew; the first is often enough
 MEMORY = 5  # blocks of iterations that are combined
-FLOOR = 1e-12  # of a spectrum: what neither data nor terms see stays as it is
+FLOOR = 1e-12  # of a spectrum's largest value: what neither data nor terms see stays as it is
 
 
 class Scaled(NamedTuple):
@@ -127,9 +127,10 @@ class ADMM:
         for spectrum, each in zip(objective.term_spectra, rho.unbind(1), strict=True):
             total = total + like(each, spectrum[None]) * spectrum
         if objective.groups == 1:
-            inverse = 1 / total.clamp_min(FLOOR)
+            inverse = 1 / torch.maximum(total, FLOOR * total.amax((-2, -1), keepdim=True))
             return lambda r: filter_image(r, inverse.to(r.dtype))
-        identity = FLOOR * torch.eye(objective.groups, device=total.device, dtype=total.dtype)[..., None, None]
+        largest = total.abs().amax((1, 2, 3, 4), keepdim=True)
+        identity = FLOOR * largest * torch.eye(objective.groups, device=total.device)[..., None, None]
         blocks = torch.linalg.inv((total + identity).permute(0, 3, 4, 1, 2)).to(torch.complex64)
         return lambda r: _filter_groups(r, blocks)
 

@@ -79,7 +79,7 @@ class PrimalDual:
             yield Progress(state.x, self._certificate(stack, state.x, z, slope), Balanced(state, omega))
             if count <= ADAPTATIONS:
                 moved = (state.p - last.p).flatten(1).norm(dim=1), (state.x - last.x).flatten(1).norm(dim=1)
-                ratio = moved[0] / (moved[1] * omega).clamp_min(1e-30)
+                ratio = moved[0] / (moved[1] * omega).clamp_min(torch.finfo(omega.dtype).tiny)
                 omega = omega * torch.where(ratio > 0, ratio, 1).clamp(0.1, 10) ** (0.5 / count**0.5)
 
     def _start(self, stack: Stack) -> Balanced:

@@ -37,8 +37,8 @@ def project_to_ball(p: Tensor, radius: float | Tensor) -> Tensor:
         p: ``[B, 2, C, H, W]``.
         radius: ≥ 0, a number or ``[B, 1, 1, H, W]``.
     """
-    # The square root of the smallest number is far below any image, and its power −3/2, a gradient, is still a number.
-    energy = joint_energy(p)[:, None, None].clamp_min(torch.finfo(p.dtype).tiny ** 0.5)
+    # Differences of 2e-13 and less count as that in float32: the power −3/2 of their energy, a gradient, is a number.
+    energy = joint_energy(p)[:, None, None].clamp_min(torch.finfo(p.dtype).tiny ** (2 / 3))
     return p * (radius * energy.rsqrt()).clamp_max(1.0)
 
 

@@ -16,7 +16,9 @@ from .steps import like
 from .terms import Term
 
 PENALTIES = (1e-6, 3.0)  # the smallest and the largest, where the data weigh 1; heavier ones take longer, to no avail
-NEGLIGIBLE = 1e-5  # of the data's worth: optima below it, such as that of an image that costs nothing, count as this
+# Of the data's worth: optima below it, such as that of an image that costs nothing, count as this. Rounding leaves
+# gaps of a few float spacings, which must stay well under the tolerance.
+NEGLIGIBLE = {torch.float32: 1e-4, torch.float64: 1e-6}
 
 
 class Stack:
@@ -102,7 +104,7 @@ class Objective:
         held = any(isinstance(term, MeasurementBall) for term in terms)
         self._level = 1e-3 * back.abs().flatten(1).mean(1) if held else y.new_ones(len(y))
         worth = self._terms_value(back if held else torch.zeros_like(back))
-        self._negligible = NEGLIGIBLE * (worth + float(least_squares) * self.y.flatten(1).square().sum(1) / 2)
+        self._negligible = NEGLIGIBLE[y.dtype] * (worth + float(least_squares) * self.y.flatten(1).square().sum(1) / 2)
 
     @property
     def data_spectrum(self) -> Tensor:

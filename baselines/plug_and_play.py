@@ -170,8 +170,6 @@ class PlugAndPlay(TunedMethod):
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
         physics.check_measurement(y)
-        if not torch.isfinite(y).all():
-            raise ValueError("the measurements hold NaN or infinity; leave out or repair what was measured there")
         # Neither rough nor from other values' images: with denoisers that are no proximal maps PSNR peaks on the way
         # and then falls, and where it ends may depend on where it began.
         model = (physics, y, self.denoiser, values["noise_level"], values["penalty"])

@@ -21,6 +21,7 @@ from .tuning_rules import Images, make_rule
 
 BUDGET = 12  # for each parameter: from there on less than a tenth of a decibel is left to gain
 ORACLE = "oracle: tuned on the test images, an upper bound and no result"
+SQUARED = (1e-9, 1e9)  # largest measured values that float32 bears in the squares and products of a solver
 TOGETHER = 2**21  # numbers of the images, or of their measurements, that are reconstructed in one batch
 KEPT = 2**25  # numbers of the images whose states are kept to start from; a state is several times as large
 
@@ -116,14 +117,17 @@ class TunedMethod(Method):
                 f"{type(self).__name__}: no {' and no '.join(missing)}; "
                 "give a number, or call fit with validation images"
             )
-        return self.estimate(y, physics, self.values).x
+        self._check_finite(y)
+        size = y.abs().flatten(1).amax(1)
+        extreme = bool(((size > 0) & ((size < SQUARED[0]) | (size > SQUARED[1]))).any())
+        return self.estimate(y.double() if extreme else y, physics, self.values).x.to(y.dtype)
 
     def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
         """Choose what was not given on the validation images; nothing is trained.
 
         Raises:
-            ValueError: without validation images, where the rule cannot be applied, and where nothing that was tried
-                gave a finite result.
+            ValueError: without validation images, where their measurements hold NaN or infinity, where the rule cannot
+                be applied, and where nothing that was tried gave a finite result.
         """
         free = [parameter for parameter in self.searched if self.given[parameter.name] is None]
         if not free:
@@ -133,6 +137,8 @@ class TunedMethod(Method):
         began = time.perf_counter()
         rule = make_rule(self.tuning, validation, len(free))
         groups = _groups(validation, rule.uses_truth)
+        for images in groups:
+            self._check_finite(images.y)
 
         def evaluate(values: Mapping[str, float], start: Any) -> tuple[float, Any]:
             def reconstruct(y: Tensor, physics: LinearOperator, state: Any) -> Estimate:
@@ -162,6 +168,14 @@ class TunedMethod(Method):
             seconds=time.perf_counter() - began,
             warnings=[*([ORACLE] if oracle else []), *search.warnings()],
         )
+
+    def _check_finite(self, y: Tensor) -> None:
+        bad = y.numel() - int(torch.isfinite(y).sum())
+        if bad:
+            raise ValueError(
+                f"{type(self).__name__}: {bad} of {y.numel()} measured values are NaN or infinity; "
+                "leave out or repair what was measured there"
+            )
 
     def save(self, folder: Path) -> None:
         save_chosen(folder, self.values)
