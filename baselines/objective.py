@@ -100,9 +100,9 @@ class Objective:
         back = self.lift(self.A.A_adjoint(self.y))
         self.right = back * float(least_squares)
         # Where the data are a constraint, nothing but the image gives penalties and values their scale. Its differences
-        # are smaller than itself: a thousandth leaves room for them.
+        # are smaller than itself: a hundredth leaves room for them.
         held = any(isinstance(term, MeasurementBall) for term in terms)
-        self._level = 1e-3 * back.abs().flatten(1).mean(1) if held else y.new_ones(len(y))
+        self._level = 1e-2 * back.abs().flatten(1).mean(1) if held else y.new_ones(len(y))
         worth = self._terms_value(back if held else torch.zeros_like(back))
         self._negligible = NEGLIGIBLE[y.dtype] * (worth + float(least_squares) * self.y.flatten(1).square().sum(1) / 2)
 
