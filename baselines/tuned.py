@@ -21,7 +21,6 @@ from .tuning_rules import Images, make_rule
 
 BUDGET = 12  # for each parameter: from there on less than a tenth of a decibel is left to gain
 ORACLE = "oracle: tuned on the test images, an upper bound and no result"
-SQUARED = (1e-9, 1e9)  # largest measured values that float32 bears in the squares and products of a solver
 TOGETHER = 2**21  # numbers of the images, or of their measurements, that are reconstructed in one batch
 KEPT = 2**25  # numbers of the images whose states are kept to start from; a state is several times as large
 
@@ -118,9 +117,7 @@ class TunedMethod(Method):
                 "give a number, or call fit with validation images"
             )
         self._check_finite(y)
-        size = y.abs().flatten(1).amax(1)
-        extreme = bool(((size > 0) & ((size < SQUARED[0]) | (size > SQUARED[1]))).any())
-        return self.estimate(y.double() if extreme else y, physics, self.values).x.to(y.dtype)
+        return self.estimate(y, physics, self.values).x
 
     def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
         """Choose what was not given on the validation images; nothing is trained.
