@@ -84,13 +84,15 @@ class Cell:
             SuiteError: a task that the suite does not hold.
         """
         loaded, tasks = self.task.loaded, {}
-        for name in self.method.trained_on():
-            if name not in loaded.suite.tasks:
-                hint = did_you_mean(name, loaded.suite.tasks)
-                place = loaded.suite.methods.index(self.method)
-                raise loaded.lines.error(("methods", place, "train_on"), f"no task is called {name!r}{hint}")
-            same_data = loaded.suite.tasks[name].data == self.task.spec.data
-            tasks[name] = OpenTask(loaded, name, self.task.dataset if same_data else None)
+        suite = loaded.suite
+        for called in self.method.trained_on():
+            if not suite.tasks_called(called):
+                hint = did_you_mean(called, suite.task_names)
+                place = suite.methods.index(self.method)
+                raise loaded.lines.error(("methods", place, "train_on"), f"no task is called {called!r}{hint}")
+            for name in suite.tasks_called(called):
+                same_data = suite.tasks[name].data == self.task.spec.data
+                tasks[name] = OpenTask(loaded, name, self.task.dataset if same_data else None)
         return tasks
 
     @cached_property

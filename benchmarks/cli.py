@@ -215,10 +215,10 @@ def _dry_run(
     loaded: LoadedSuite, folder: Path, retrain: bool, methods: list[str] | None, tasks: list[str] | None
 ) -> None:
     from .run_folder import RunFolder
-    from .runner import choose, expand, open_tasks
+    from .runner import choose, choose_tasks, expand, open_tasks
 
     chosen_methods = choose("methods", methods, [method.key for method in loaded.suite.methods])
-    chosen_tasks = choose("tasks", tasks, loaded.suite.tasks)
+    chosen_tasks = choose_tasks(loaded.suite, tasks)
     run_folder = RunFolder(folder)
     for name, group in expand(loaded, open_tasks(loaded), retrain=retrain).items():
         for cell in group:

@@ -111,10 +111,10 @@ def train_cells(
     Raises:
         SuiteError: for names that the suite does not hold, and for methods that nothing is trained of.
     """
-    from .runner import choose, expand, open_tasks
+    from .runner import choose, choose_tasks, expand, open_tasks
 
     choose("method", [method], [m.key for m in loaded.suite.methods])
-    tasks = choose("task", None if task is None else [task], loaded.suite.tasks)
+    tasks = choose_tasks(loaded.suite, None if task is None else [task], "task")
     opened = open_tasks(loaded)
     cells = expand(loaded, opened, retrain=retrain)
     chosen = [c for t in cells if t in tasks for c in cells[t] if c.method.key == method and seed in (None, c.seed)]

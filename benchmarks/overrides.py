@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from .spec import did_you_mean
-from .yaml_lines import Lines, Place, SuiteError, one_line, parse
+from .yaml_lines import Lines, Place, SuiteError, one_line, parse, spell
 
 
 def override(raw: dict[str, Any], lines: Lines, text: str) -> None:
-    """Apply ``a.b=c`` to the data of a YAML file.
-
-    Steps are keys; positions, names or kinds in lists; or ``*`` for every entry. The value is YAML.
+    """Apply ``a.b=c`` to the data of a YAML file; the value is YAML, and what :func:`assign` takes leads to it.
 
     Raises:
         SuiteError: text without ``=``, a step that leads nowhere, or a value that is not YAML.
@@ -26,27 +25,43 @@ def override(raw: dict[str, Any], lines: Lines, text: str) -> None:
         value = parse(value_text)
     except (yaml.YAMLError, ValueError) as error:
         raise SuiteError(f"--set {text}: the value is not YAML: {one_line(error)}") from error
-    _set(raw, lines, (), steps, value, text)
+    try:
+        for place in assign(raw, steps, value):
+            lines.came_from(place, f"--set {text}")
+    except LookupError as error:
+        raise SuiteError(f"--set {text}: {error.args[0]}") from error
 
 
-def _set(container: Any, lines: Lines, place: Place, steps: list[str], value: Any, text: str) -> None:
-    for key in _keys(container, place, steps[0], text):
+def assign(container: Any, steps: Sequence[str], value: Any, place: Place = ()) -> list[Place]:
+    """Set a value in mappings and lists, and return the places where it stands now.
+
+    Steps are keys; positions, names or kinds in lists; or ``*`` for every entry. Keys that hold dots, such as those of
+    a grid, are found too. Mappings on the way that are not there are made, but no dataset and no task.
+
+    Raises:
+        LookupError: a step that leads nowhere.
+    """
+    if isinstance(container, dict) and ".".join(steps) in container:
+        steps = [".".join(steps)]
+    places = []
+    for key in _keys(container, place, steps[0]):
         here = (*place, key)
         if len(steps) == 1:
             container[key] = value
-            lines.came_from(here, f"--set {text}")
-        else:
-            if isinstance(container, dict):
-                container.setdefault(key, {})
-            _set(container[key], lines, here, steps[1:], value, text)
+            places.append(here)
+            continue
+        if isinstance(container, dict) and key not in container:
+            if place in (("tasks",), ("data",)):
+                raise LookupError(f"{spell(place)} has no {key!r}{did_you_mean(key, container)}")
+            container[key] = {}
+        places += assign(container[key], steps[1:], value, here)
+    return places
 
 
-def _keys(container: Any, place: Place, step: str, text: str) -> list[Any]:
-    where = f"--set {text}: {'.'.join(map(str, place)) or 'the suite'}"
+def _keys(container: Any, place: Place, step: str) -> list[Any]:
+    where = spell(place) or "the suite"
     if isinstance(container, dict):
-        if step == "*":
-            return list(container)
-        return [step]
+        return list(container) if step == "*" else [step]
     if isinstance(container, list):
         if step == "*":
             return list(range(len(container)))
@@ -56,5 +71,5 @@ def _keys(container: Any, place: Place, step: str, text: str) -> list[Any]:
         if step in names:
             return [names.index(step)]
         known = [str(name) for name in names if name is not None]
-        raise SuiteError(f"{where} has no entry {step!r}{did_you_mean(step, known)}")
-    raise SuiteError(f"{where} is a single value, {container!r}, and has no {step!r}")
+        raise LookupError(f"{where} has no entry {step!r}{did_you_mean(step, known)}")
+    raise LookupError(f"{where} is a single value, {container!r}, and has no {step!r}")

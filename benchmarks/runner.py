@@ -15,7 +15,7 @@ from ..data.datasets import Dataset
 from .cells import COLUMNS, Cell, run_cell
 from .environment import environment
 from .run_folder import RunFolder, read_json, write_csv, write_json, write_text
-from .schema import LoadedSuite
+from .schema import LoadedSuite, Suite
 from .spec import did_you_mean
 from .tasks import OpenTask
 from .yaml_lines import SuiteError
@@ -90,6 +90,11 @@ def choose(what: str, wanted: Sequence[str] | None, known: Collection[str]) -> s
     return set(known) if wanted is None else set(wanted)
 
 
+def choose_tasks(suite: Suite, wanted: Sequence[str] | None, option: str = "tasks") -> set[str]:
+    """The tasks asked for; the name of a family stands for all of its tasks."""
+    return {task for name in choose(option, wanted, suite.task_names) for task in suite.tasks_called(name)}
+
+
 def run_suite(
     loaded: LoadedSuite,
     out: Path,
@@ -114,7 +119,7 @@ def run_suite(
         SuiteError: for mistakes in the suite, found before anything is computed, and for a folder in use.
     """
     chosen_methods = choose("methods", methods, [method.key for method in loaded.suite.methods])
-    chosen_tasks = choose("tasks", tasks, loaded.suite.tasks)
+    chosen_tasks = choose_tasks(loaded.suite, tasks)
     opened = open_tasks(loaded)
     cells = expand(loaded, opened, retrain=retrain)
     folder = RunFolder(out)

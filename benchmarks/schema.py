@@ -15,18 +15,20 @@ import yaml
 from pydantic import Field, ValidationError, create_model, model_validator
 
 from . import classical_specs, data_specs, learned_specs, noise_specs, physics_specs
+from .grids import expand_grids
 from .noise_specs import NoNoiseSpec
 from .overrides import override
 from .plugins import Plugins, load_plugins
-from .spec import DatasetSpec, MethodSpec, Name, NoiseSpec, PhysicsSpec, Spec, SuitePath, did_you_mean, mistake
+from .spec import SINGLE, DatasetSpec, MethodSpec, Name, NoiseSpec, PhysicsSpec, Spec, SuitePath, did_you_mean, mistake
 from .yaml_lines import Lines, Place, SuiteError, load
-
-SINGLE = "images"
-"""Name of the dataset of a suite whose ``data`` is one spec."""
 
 
 class Task(Spec):
-    """Images, an operator and noise: what every method is given."""
+    """Images, an operator and noise: what every method is given.
+
+    ``grid`` makes several tasks of one, see :func:`isocenter.benchmarks.grids.expand_grids`; these are a ``family``,
+    and ``sweep`` holds what each of them has of the grid. Measurements of a family share their random numbers.
+    """
 
     title: str = ""
     data: Name = SINGLE
@@ -34,6 +36,15 @@ class Task(Spec):
     noise: NoiseSpec
     labels: tuple[str, ...] = ()
     methods: tuple[Name, ...] | None = None
+    grid: Mapping[str, tuple[Any, ...]] | None = Field(None, exclude=True)
+    family: Name | None = None
+    sweep: Mapping[str, bool | int | float | str | None] = {}
+
+    @model_validator(mode="after")
+    def _sweep_of_a_family(self) -> Task:
+        if self.sweep and self.family is None:
+            raise mistake("a sweep needs a family, the name that its tasks share", "sweep")
+        return self
 
     @model_validator(mode="after")
     def _noise_fits(self) -> Task:
@@ -85,6 +96,17 @@ class Suite(Spec):
                     )
         return self
 
+    def tasks_called(self, name: str) -> tuple[str, ...]:
+        """The tasks that a name stands for: the one that has it, or those of its family; none where there are none."""
+        if name in self.tasks:
+            return (name,)
+        return tuple(key for key, task in self.tasks.items() if task.family == name)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Every name that tasks may be called by: their own and their families'."""
+        return tuple(dict.fromkeys(n for key, task in self.tasks.items() for n in (key, task.family) if n is not None))
+
     def methods_of(self, task: str) -> tuple[MethodSpec, ...]:
         """The methods that a task is run with."""
         chosen = self.tasks[task].methods
@@ -134,6 +156,7 @@ def load_suite(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Loade
     if isinstance(raw.get("data"), dict) and isinstance(raw["data"].get("kind"), str):
         raw["data"] = {SINGLE: raw["data"]}
         lines.move(("data",), ("data", SINGLE))
+    expand_grids(raw, lines)
     raw.setdefault("name", file.stem)
     plugins = load_plugins(raw, file.parent, lines)
     model = suite_model(plugins.specs)
@@ -225,7 +248,8 @@ def explain(error: ValidationError, raw: Any, lines: Lines) -> SuiteError:
                 message = f"{given}{expected[0].lower()}{expected[1:]}"
         found.append((lines.line((*place, key) if key else place), place, message, key))
     _, place, message, key = min(found, key=lambda entry: entry[0])
-    more = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
+    others = len({(line, message) for line, _, message, _ in found}) - 1  # tasks of a grid share their mistakes
+    more = f" ({others} more after it)" if others else ""
     return lines.error(place, message + more, key)
 
 

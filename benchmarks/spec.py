@@ -36,6 +36,9 @@ NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)]
 
+SINGLE = "images"
+"""Name of the dataset of a suite whose ``data`` is one spec."""
+
 SAME_OPERATOR = "inverse crime: measurements are simulated by the operator that reconstructs"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class OpenTask:
             "plugins": self.loaded.plugins.digest,
             "seed": suite.seed,
             "task": self.name,
+            **({"family": spec.family} if spec.family else {}),
             "data": images,
             "physics": {**spec.physics.model_dump(mode="json"), "files": files},
             "noise": spec.noise.model_dump(mode="json"),
@@ -104,9 +106,10 @@ class OpenTask:
         """A split whose measurements are simulated when they are asked for."""
         with self.loaded.at("tasks", self.name, "noise"):
             noise = self.spec.noise.build()
+        family, dataset = self.spec.family, self.dataset
         return SimulatedProblem(
-            self.name,
-            self.dataset,
+            family or self.name,
+            replace(dataset, name=family) if family else dataset,  # the names are part of the seed of the noise
             self.dataset.splits[split],
             self.physics,
             noise,
@@ -157,6 +160,8 @@ class OpenTask:
         shape = " × ".join(map(str, self.physics.range))
         return {
             "title": spec.title or self.name,
+            "family": spec.family,
+            "sweep": dict(spec.sweep),
             "dataset": f"{spec.data}: {counts} images, {size} pixels of {dataset.pixel_size:.4g} mm",
             "dataset_labels": [*dataset.labels, *spec.physics.labels(dataset), *spec.labels],
             "physics": f"{phrase(spec.physics)}; {shape} numbers are measured",

@@ -52,10 +52,12 @@ class Lines:
         self._origins[place] = origin
 
     def move(self, old: Place, new: Place) -> None:
-        """The value at ``old`` is now at ``new``."""
+        """The value at ``old`` is now at ``new``, and may still be at ``old``."""
         for table in (self._lines, self._origins):
             moved = {(*new, *place[len(old) :]): at for place, at in table.items() if place[: len(old)] == old}
             table.update(moved)  # type: ignore[arg-type]
+        if origin := self._origin(old):
+            self._origins[new] = origin
 
     def line(self, place: Place) -> int:
         """The line of a place, or of the nearest place around it that the file holds."""
@@ -67,9 +69,13 @@ class Lines:
         """``suite.yaml:17: methods[2]: message``, with the line of one of its keys where one is given."""
         where = f"{spell(place)}: " if place else ""
         place = place if key is None else (*place, key)
-        origins = [self._origins[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._origins]
-        origin = origins[0] if origins else f"{self.file.name}:{self.line(place)}"
+        origin = self._origin(place) or f"{self.file.name}:{self.line(place)}"
         return SuiteError(f"{origin}: {where}{one_line(message)}")
+
+    def _origin(self, place: Place) -> str | None:
+        """The argument that a place, or the nearest around it that came from one, came from."""
+        origins = (self._origins[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._origins)
+        return next(origins, None)
 
 
 def spell(place: Iterable[str | int]) -> str:
