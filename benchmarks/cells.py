@@ -24,6 +24,7 @@ from ..baselines.method import Method
 from ..data.problem import Problem
 from ..physics import LinearOperator
 from . import packaged
+from .environment import machine
 from .fitting import fit_cell
 from .hounsfield import RMSE_HU, field_of_view, rmse_hu
 from .metrics import NAMES, metrics
@@ -161,10 +162,13 @@ def run_cell(cell: Cell, folder: Path, measurements: Path) -> bool:
 
 
 def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -> None:
+    status["environment"] = machine()
     method = cell.method.build(cell.seed)
     spec = {"task": cell.task.name, "method": cell.method.key, "label": cell.method.heading, "seed": cell.seed}
     group = "oracle" if cell.method.oracle else method.group
-    write_json(folder / "spec.json", {**spec, "kind": cell.method.kind, "group": group})
+    write_json(
+        folder / "spec.json", {**spec, "kind": cell.method.kind, "group": group, "settings": cell.method.identity()}
+    )
     cell.task.measure(measurements)
     fit = fit_cell(cell, method, folder, measurements)
     write_json(folder / "fit.json", fit)

@@ -15,7 +15,7 @@ from ..unrolled.distributed import Place, current_place
 from ..unrolled.learning_curve import PICTURE, TABLE
 from ..unrolled.mixture import Mixture
 from . import packaged
-from .environment import environment
+from .environment import environment, machine
 from .run_folder import RunFolder, read_json, write_json, write_text
 from .yaml_lines import SuiteError
 
@@ -70,7 +70,7 @@ def _kept(cell: Cell, method: Method, folder: Path) -> dict[str, Any] | None:
 def _made(cell: Cell, method: Method, folder: Path, measurements: Path, place: Place) -> dict[str, Any]:
     fitted, unfinished, partial = (folder / name for name in ("fitted", "fit", "fitted.partial"))
     unfinished.mkdir(parents=True, exist_ok=True)
-    result = asdict(method.fit(*_problems(cell, measurements), unfinished))
+    result = {**asdict(method.fit(*_problems(cell, measurements), unfinished)), "environment": machine()}
     if not place.first:
         return result
     shutil.rmtree(fitted, ignore_errors=True)
@@ -132,7 +132,7 @@ def train_cells(
     with folder.locked(), folder.logging():
         logger.info("%s", " ".join(command) or f"train {method}")
         write_text(out / "suite.yaml", loaded.suite.dump())
-        write_json(out / "environment.json", environment(command))
+        write_json(out / "environment.json", environment(command, loaded.plugins))
         folder.keep(
             {name: t.key for name, t in opened.items()}, {name: {c.name for c in cells[name]} for name in cells}
         )

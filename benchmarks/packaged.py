@@ -75,14 +75,12 @@ def package(run: Path) -> list[Path]:
                 cell = _trained(run / "cells" / task_name, method.key, seed)
                 if cell is None:
                     continue
+                fit = read_json(cell / "fit.json")
+                made_on = fit.pop("environment", None) or environment  # fits did not always hold their own
                 card = {
                     "fitted_to": task.training_identity(method, seed),
-                    "fit": read_json(cell / "fit.json"),
-                    "git": environment.get("git"),
-                    "versions": environment.get("versions"),
-                    "cpu": environment.get("cpu"),
-                    "gpu": environment.get("gpu"),
-                    "threads": environment.get("threads"),
+                    "fit": fit,
+                    **{key: made_on.get(key) for key in ("git", "source", "versions", "cpu", "gpu", "threads")},
                 }
                 target = packaged(loaded.suite.name, task_name, method.key, seed)
                 _replace(target, cell / "fitted", card)

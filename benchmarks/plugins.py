@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,15 @@ FAMILIES = (DatasetSpec, PhysicsSpec, NoiseSpec, MethodSpec)
 
 @dataclass(frozen=True)
 class Plugins:
-    """What the plugins of a suite bring, and a hash of their source, which results depend on."""
+    """What the plugins of a suite bring, and the hashes of their source, which results depend on."""
 
     specs: tuple[type[Spec], ...] = ()
-    digest: str = ""
+    files: Mapping[Path, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """One hash of all files; empty where there are none."""
+        return hashlib.sha256("".join(self.files.values()).encode()).hexdigest() if self.files else ""
 
 
 def load_plugins(raw: dict[str, Any], folder: Path, lines: Lines) -> Plugins:
@@ -33,13 +39,13 @@ def load_plugins(raw: dict[str, Any], folder: Path, lines: Lines) -> Plugins:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise lines.error(("plugins",), "expected a list of Python files, such as [my_operator.py]")
     specs: list[type[Spec]] = []
-    digest = hashlib.sha256()
+    files: dict[Path, str] = {}
     for i, name in enumerate(names):
         path = (folder / Path(name).expanduser()).resolve()
         place = ("plugins", i)
         if not path.is_file():
             raise lines.error(place, f"there is no file {path}")
-        digest.update(path.read_bytes())
+        files[path] = hashlib.sha256(path.read_bytes()).hexdigest()
         try:
             found = _import(path).__dict__.get("SPECS")
         except (Exception, SystemExit) as error:
@@ -51,7 +57,7 @@ def load_plugins(raw: dict[str, Any], folder: Path, lines: Lines) -> Plugins:
                 bases = ", ".join(base.__name__ for base in FAMILIES)
                 raise lines.error(place, f"{path.name}: {spec!r} in SPECS is no subclass of {bases}")
             specs.append(spec)
-    return Plugins(tuple(specs), digest.hexdigest() if names else "")
+    return Plugins(tuple(specs), files)
 
 
 def _import(path: Path) -> Any:

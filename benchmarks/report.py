@@ -16,6 +16,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from . import metrics, plots, statistics
+from .environment import differences
 from .hounsfield import RMSE_HU
 from .image_grid import Panel, image_grid
 from .record import Cell, Task, method_labels, read_json, read_tasks
@@ -68,7 +69,8 @@ def write_report(run: Path) -> Path:
         sections=sections,
         looks=looks,
         overview=_overview(sections, looks),
-        cells=[cell for task in tasks for cell in task.cells],
+        cells=(cells := [cell for task in tasks for cell in task.cells]),
+        differences=differences([cell.status.get("environment") or {} for cell in cells]),
         environment=read_json(run / "environment.json"),
         suite=(run / "suite.yaml").read_text(encoding="utf-8"),
         metric_settings=metrics.SETTINGS,

@@ -126,7 +126,7 @@ def run_suite(
     with folder.locked(), folder.logging():
         logger.info("%s", " ".join(command) or f"run {loaded.suite.name}")
         write_text(out / "suite.yaml", loaded.suite.dump())
-        write_json(out / "environment.json", environment(command))
+        write_json(out / "environment.json", environment(command, loaded.plugins))
         folder.keep(
             {name: task.key for name, task in opened.items()},
             {name: {cell.name for cell in group} for name, group in cells.items()},

@@ -89,6 +89,7 @@ class OpenTask:
         return {
             "seed": self.loaded.suite.seed,
             "task": self.name,
+            **({"family": self.spec.family} if self.spec.family else {}),
             "data": {"name": self.spec.data, **data.training_identity()},
             "physics": self.spec.physics.model_dump(mode="json"),
             "noise": self.spec.noise.model_dump(mode="json"),
@@ -173,6 +174,7 @@ class OpenTask:
             "reference": suite.reference,
             "images": [sample.id for sample in dataset.splits["test"]],
             "warnings": [],
+            "identity": self.identity,
             "key": self.key,
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -94,6 +95,7 @@ def test_a_run_folder_holds_what_the_report_needs(suite):
     spec = json.loads((cell(folder, "denoising", "scale-1") / "spec.json").read_text())
     assert spec == {
         "task": "denoising", "method": "scale", "label": "Scaled", "seed": 1, "kind": "scale", "group": "learned",
+        "settings": {"kind": "scale", "trouble": "warns", "budget": 1},
     }  # fmt: skip
     state = status(cell(folder, "denoising", "scale-1"))
     assert state["state"] == "done"
@@ -104,6 +106,12 @@ def test_a_run_folder_holds_what_the_report_needs(suite):
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["command"] == "isocenter run"
     assert {"torch", "deepinv", "numpy", "isocenter"} <= set(environment["versions"])
+    plugin = suite.parent / "plugin.py"
+    assert environment["plugins"] == {str(plugin): f"sha256 {hashlib.sha256(plugin.read_bytes()).hexdigest()}"}
+    own = state["environment"]
+    assert own == {key: environment[key] for key in own}  # a cell's own, whatever the run is gone on with
+    assert {"source", "git", "versions", "cpu", "threads"} <= set(own)
+    assert task["identity"]["noise"] == {"kind": "gaussian", "sigma": 0.1, "relative": None}
     assert load_suite(folder).suite.seed == 3
     assert "denoising · Scaled seed 1" in (folder / "log.txt").read_text()
 
