@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -160,5 +161,6 @@ def _label(value: Any, position: int) -> str:
 def _plain(value: Any) -> Any:
     """A value as a scalar, for axes of curves: mappings and lists as YAML on one line."""
     if isinstance(value, (dict, list)):
-        return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+        plain = json.loads(json.dumps(value))
+        return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=math.inf).strip()
     return value

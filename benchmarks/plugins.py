@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .spec import DatasetSpec, MethodSpec, NoiseSpec, PhysicsSpec, Spec
+from .spec import DatasetSpec, MethodSpec, NoiseSpec, PhysicsSpec, Spec, resolve
 from .yaml_lines import Lines, one_line
 
 FAMILIES = (DatasetSpec, PhysicsSpec, NoiseSpec, MethodSpec)
@@ -41,7 +41,7 @@ def load_plugins(raw: dict[str, Any], folder: Path, lines: Lines) -> Plugins:
     specs: list[type[Spec]] = []
     files: dict[Path, str] = {}
     for i, name in enumerate(names):
-        path = (folder / Path(name).expanduser()).resolve()
+        path = resolve(name, folder)
         place = ("plugins", i)
         if not path.is_file():
             raise lines.error(place, f"there is no file {path}")

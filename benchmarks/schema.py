@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, create_model, model_validator
 
 from . import classical_specs, data_specs, learned_specs, noise_specs, physics_specs
+from .extends import extend
 from .grids import expand_grids
 from .noise_specs import NoNoiseSpec
 from .overrides import override
@@ -61,9 +62,11 @@ class Task(Spec):
 class Suite(Spec):
     """A benchmark as plain data: every method on every task, once for each of its seeds.
 
+    ``extends`` names a suite to begin with, see :func:`isocenter.benchmarks.extends.extend`.
     ``reference`` is the method that the others are compared with. Specs of plugins are named like built-in ones.
     """
 
+    extends: str | None = Field(None, exclude=True)
     name: Name
     title: str = ""
     description: str = ""
@@ -151,6 +154,7 @@ def load_suite(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Loade
     raw, lines = load(file)
     if not isinstance(raw, dict):
         raise lines.error((), "a suite is a mapping with name, data, methods and tasks")
+    raw = extend(raw, lines, lambda name: find_suite(name, file.parent))
     for text in overrides:
         override(raw, lines, text)
     if isinstance(raw.get("data"), dict) and isinstance(raw["data"].get("kind"), str):
@@ -173,12 +177,12 @@ def built_in_suites() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def find_suite(name_or_path: str | Path) -> Path:
-    """The file of a suite."""
+def find_suite(name_or_path: str | Path, folder: Path = Path()) -> Path:
+    """The file of a suite; paths are relative to ``folder``."""
     known = built_in_suites()
     if str(name_or_path) in known:
         return known[str(name_or_path)]
-    path = Path(name_or_path).expanduser()
+    path = folder / Path(name_or_path).expanduser()
     if path.is_dir() and (path / "suite.yaml").is_file():
         return path / "suite.yaml"  # the suite of a run
     if path.is_file():

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:  # torch is imported by build(), so that the command line answers at once
@@ -42,14 +42,32 @@ SINGLE = "images"
 SAME_OPERATOR = "inverse crime: measurements are simulated by the operator that reconstructs"
 
 
-def _resolve(path: Path, info: ValidationInfo) -> Path:
-    path = path.expanduser()
+class InheritedText(str):
+    """Text that stands in another file than the suite, in ``folder``; as a path it is relative to that."""
+
+    folder: Path
+
+    def __new__(cls, text: str, folder: Path) -> InheritedText:
+        self = super().__new__(cls, text)
+        self.folder = folder
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> InheritedText:
+        return self
+
+
+def resolve(path: str, folder: Path) -> Path:
+    """A path of a suite in ``folder`` as an absolute one."""
+    return (getattr(path, "folder", folder) / Path(path).expanduser()).resolve()
+
+
+def _resolve(path: Any, info: ValidationInfo) -> Any:
     folder = (info.context or {}).get("folder")
-    return path if folder is None or path.is_absolute() else (Path(folder) / path).resolve()
+    return path if folder is None or not isinstance(path, str) else resolve(path, folder)
 
 
-SuitePath = Annotated[Path, AfterValidator(_resolve)]
-"""A path in a suite: absolute, or relative to the suite's folder."""
+SuitePath = Annotated[Path, BeforeValidator(_resolve)]
+"""A path in a suite: absolute, or relative to the folder of the file that it stands in."""
 
 
 class Spec(BaseModel):

@@ -49,15 +49,23 @@ class Lines:
 
     def came_from(self, place: Place, origin: str) -> None:
         """A value that does not stand in the file, but came from an argument."""
+        _forget(self._origins, place)
         self._origins[place] = origin
 
     def move(self, old: Place, new: Place) -> None:
         """The value at ``old`` is now at ``new``, and may still be at ``old``."""
         for table in (self._lines, self._origins):
             moved = {(*new, *place[len(old) :]): at for place, at in table.items() if place[: len(old)] == old}
+            _forget(table, new)
             table.update(moved)  # type: ignore[arg-type]
         if origin := self._origin(old):
             self._origins[new] = origin
+
+    def inherit(self, place: Place, other: Lines, source: Place) -> None:
+        """The value at ``place`` is the one at ``source`` in another file."""
+        for there, line in other._lines.items():
+            if there[: len(source)] == source:
+                self._origins[(*place, *there[len(source) :])] = f"{other.file.name}:{line}"
 
     def line(self, place: Place) -> int:
         """The line of a place, or of the nearest place around it that the file holds."""
@@ -73,9 +81,14 @@ class Lines:
         return SuiteError(f"{origin}: {where}{one_line(message)}")
 
     def _origin(self, place: Place) -> str | None:
-        """The argument that a place, or the nearest around it that came from one, came from."""
+        """What else than the file a place came from, or the nearest place around it that did."""
         origins = (self._origins[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._origins)
         return next(origins, None)
+
+
+def _forget(table: dict[Place, Any], place: Place) -> None:
+    for inside in [p for p in table if p[: len(place)] == place]:
+        del table[inside]
 
 
 def spell(place: Iterable[str | int]) -> str:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from isocenter.benchmarks.schema import load_suite
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -34,6 +36,15 @@ def test_own_operator(tmp_path: Path) -> None:
     assert "Single-pixel camera" in (tmp_path / "runs" / "my_suite" / "report.html").read_text(encoding="utf-8")
     results = (tmp_path / "runs" / "my_suite" / "results.csv").read_text(encoding="utf-8").splitlines()
     assert len(results) == 1 + 2 * 4  # two methods, four test images
+
+
+def test_the_suites_of_the_guide_load(tmp_path: Path) -> None:
+    loaded = {}
+    for name, text in files_of(ROOT / "docs" / "suites.md").items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        loaded[name] = load_suite(tmp_path / name).suite
+    assert len(loaded["views.yaml"].tasks) == 6
+    assert [method.key for method in loaded["fewer.yaml"].methods] == ["direct", "tv", "tgv"]
 
 
 def test_the_python_of_the_readme() -> None:
