@@ -29,7 +29,7 @@ from .fitting import fit_cell
 from .hounsfield import RMSE_HU, field_of_view, rmse_hu
 from .metrics import NAMES, metrics
 from .run_folder import read_csv, read_json, write_csv, write_json
-from .spec import MethodSpec, did_you_mean
+from .spec import MethodSpec
 from .tasks import OpenTask, short_hash
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class Cell:
         """The fit that the spec names, or else the packaged one that belongs to this cell."""
         if self.method.weights is not None:
             return self.method.weights
+        if self.source is not None:
+            return self.source.weights
         if self.retrain:
             return None
         folder = packaged.packaged(self.task.loaded.suite.name, self.task.name, self.method.key, self.seed)
@@ -79,22 +81,24 @@ class Cell:
 
     @cached_property
     def trained_on(self) -> dict[str, OpenTask]:
-        """The tasks of a fit that the method's cells share; empty where the cell has its own.
-
-        Raises:
-            SuiteError: a task that the suite does not hold.
-        """
+        """The tasks of a fit that the method's cells share; empty where the cell has its own."""
         loaded, tasks = self.task.loaded, {}
         suite = loaded.suite
-        for called in self.method.trained_on():
-            if not suite.tasks_called(called):
-                hint = did_you_mean(called, suite.task_names)
-                place = suite.methods.index(self.method)
-                raise loaded.lines.error(("methods", place, "train_on"), f"no task is called {called!r}{hint}")
-            for name in suite.tasks_called(called):
-                same_data = suite.tasks[name].data == self.task.spec.data
-                tasks[name] = OpenTask(loaded, name, self.task.dataset if same_data else None)
+        for name in [task for called in self.method.trained_on() for task in suite.tasks_called(called)]:
+            same_data = suite.tasks[name].data == self.task.spec.data
+            tasks[name] = OpenTask(loaded, name, self.task.dataset if same_data else None)
         return tasks
+
+    @cached_property
+    def source(self) -> Cell | None:
+        """The cell of another task whose fit this one uses."""
+        other = self.task.spec.fitted_on
+        if other is None or not self.method.needs() or self.trained_on or self.method.weights is not None:
+            return None
+        loaded = self.task.loaded
+        same_data = loaded.suite.tasks[other].data == self.task.spec.data
+        task = OpenTask(loaded, other, self.task.dataset if same_data else None)
+        return Cell(task, self.method, self.seed, self.retrain)
 
     @cached_property
     def fit_key(self) -> str:
@@ -105,7 +109,12 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """Hash of everything that the cell's numbers depend on."""
-        fitted = packaged.digest(self.weights) if self.weights else self.fit_key if self.trained_on else ""
+        if self.weights:
+            fitted = packaged.digest(self.weights)
+        elif self.source is not None:
+            fitted = self.source.key
+        else:
+            fitted = self.fit_key if self.trained_on else ""
         return short_hash(
             {"task": self.task.identity, "method": self.method.identity(), "seed": self.seed, "weights": fitted}
         )
@@ -175,12 +184,18 @@ def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -
     status["seconds_fit"] = fit["seconds"]
     status["parameters"] = method.parameters
     test = cell.task.stored(measurements, "test")
-    rows = _reconstruct(method, test, cell.task.physics, folder / "reconstructions.h5", cell.task.dataset.water)
+    clip, water = cell.task.spec.clip, cell.task.dataset.water
+    rows = _reconstruct(method, test, cell.task.physics, folder / "reconstructions.h5", clip, water)
     write_csv(folder / "metrics.csv", COLUMNS, rows)
 
 
 def _reconstruct(
-    method: Method, test: Problem, physics: LinearOperator, path: Path, water: float | None
+    method: Method,
+    test: Problem,
+    physics: LinearOperator,
+    path: Path,
+    clip: tuple[float, float] | None,
+    water: float | None,
 ) -> list[dict[str, Any]]:
     """Reconstruct the test images one by one, so that memory does not grow with their number."""
     rows = []
@@ -197,6 +212,8 @@ def _reconstruct(
                 _check(x, physics, test.ids[i])
                 stored[i] = x[0].cpu()
                 x, truth = x.cpu().float(), test.truth(i)[None]
+                if clip is not None:
+                    x = x.clamp(*clip)
                 values = metrics(x, truth, test.data_range)
                 if water is not None:
                     values[RMSE_HU] = rmse_hu(x, truth, water, seen)

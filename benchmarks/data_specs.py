@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -289,17 +288,9 @@ class ImagesSpec(DatasetSpec):
         """The folder of the files; a set lies in the mirror, or where ``isocenter fetch`` brought it."""
         if self.root is not None:
             return self.root
-        from ..data.fetch import catalogue, data_folder
+        from ..data.fetch import locate
 
-        mirror = os.environ.get("ISOCENTER_MIRROR")
-        for base in ([Path(mirror).expanduser()] if mirror else []) + [data_folder()]:
-            if (base / (self.folder or "")).is_dir():
-                return (base / (self.folder or "")).resolve()
-        offered = self.set in [entry.name for entry in catalogue()]
-        get = f"run `isocenter fetch {self.set}`, or" if offered else "they are not offered for download;"
-        raise ValueError(
-            f"the images of {self.set} are not here: {get} set ISOCENTER_MIRROR to a folder that holds {self.folder}"
-        )
+        return locate(str(self.set), str(self.folder))
 
     def inputs(self) -> str:
         from ..data.image_folders import find_files, fingerprint

@@ -37,6 +37,10 @@ def fit_cell(cell: Cell, method: Method, folder: Path, measurements: Path) -> di
         folder: of the cell; what an interrupted fit left there is used.
         measurements: folder of the task.
     """
+    if cell.source is not None:  # what that cell would do, and find done
+        name, run = cell.source.task.name, folder.parents[2]
+        cell.source.task.measure(run / "tasks" / name)
+        return fit_cell(cell.source, method, run / "cells" / name / cell.source.name, run / "tasks" / name)
     place = current_place()
     if cell.trained_on:  # one fit for all cells: beside them, in fits/METHOD-SEED-KEY
         folder = folder.parents[2] / "fits" / f"{cell.method.key}-{cell.seed}-{cell.fit_key}"
@@ -121,7 +125,7 @@ def train_cells(
     if not chosen:
         known = next(m for m in loaded.suite.methods if m.key == method).seeds
         raise SuiteError(f"no cell to train: {method} has the seeds {', '.join(map(str, known))} and is on some tasks")
-    if "train" not in chosen[0].method.needs() and not chosen[0].trained_on:
+    if "train" not in chosen[0].method.needs():
         raise SuiteError(f"--method {method}: it is not trained; `isocenter run` tunes it")
     folder, place = RunFolder(out), current_place()
     if not place.first:

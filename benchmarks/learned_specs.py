@@ -77,7 +77,7 @@ class LearnedSpec(MethodSpec):
         return LearnedMethod(self.network, self.training.build(), seed)
 
     def needs(self) -> tuple[str, ...]:
-        return () if self.train_on else ("train", "validation")
+        return ("train", "validation")
 
     def trained_on(self) -> tuple[str, ...]:
         return self.train_on
@@ -130,6 +130,35 @@ class LearnedPrimalDualSpec(LearnedSpec):
         from ..unrolled.learned_primal_dual import LearnedPrimalDual
 
         return LearnedPrimalDual(channels, self.iterations, self.primal, self.dual, self.width)
+
+
+class LearnedPrimalSpec(LearnedSpec):
+    """Learned primal-dual without what is learned on measurements; the paper's by default."""
+
+    kind: Literal["learned-primal"]
+    iterations: Count = 10
+    primal: Annotated[int, Field(ge=2)] = 5
+    width: Count = 32
+    title: ClassVar[str] = "Learned primal"
+
+    def network(self, channels: int) -> Network:
+        from ..unrolled.learned_primal import LearnedPrimal
+
+        return LearnedPrimal(channels, self.iterations, self.primal, self.width)
+
+
+class LearnedPDHGSpec(LearnedSpec):
+    """Primal-dual iterations, all with the same two learned proximal maps without memory; the paper's by default."""
+
+    kind: Literal["learned-pdhg"]
+    iterations: Count = 10
+    width: Count = 32
+    title: ClassVar[str] = "Learned PDHG"
+
+    def network(self, channels: int) -> Network:
+        from ..unrolled.learned_pdhg import LearnedPDHG
+
+        return LearnedPDHG(channels, self.iterations, self.width)
 
 
 class LearnedGradientSpec(LearnedSpec):
@@ -344,6 +373,8 @@ SPECS: tuple[type[MethodSpec], ...] = (
     UNetSpec,
     ADMMNetSpec,
     LearnedPrimalDualSpec,
+    LearnedPrimalSpec,
+    LearnedPDHGSpec,
     LearnedGradientSpec,
     ISTANetPlusSpec,
     ADMMCSNetSpec,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .radon_specs import RadonSpec
-from .spec import Count, PhysicsSpec, Positive, Spec, SuitePath, mistake
+from .spec import Count, PhysicsSpec, Positive, Spec, SuitePath, mistake, suite_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,16 +73,31 @@ class PseudoRadialMask(Spec):
 
 
 class FileMask(Spec):
-    """A mask from an NPY, MAT or PNG file; ``key`` names the variable of a MAT file."""
+    """A mask from an NPY, MAT or PNG file; ``key`` names the variable of a MAT file.
+
+    With ``set`` the path is one of a public set that ``isocenter fetch`` brings or a mirror has.
+    """
 
     kind: Literal["file"]
-    path: SuitePath
+    set: str | None = None
+    path: Path
     key: str | None = None
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _beside_the_suite(cls, path: Any, info: ValidationInfo) -> Any:
+        return path if info.data.get("set") else suite_path(path, info)
+
+    @property
+    def file(self) -> Path:
+        from ..data.fetch import locate
+
+        return locate(self.set, self.path) if self.set else self.path
 
     def build(self, shape: Plane) -> Tensor:
         from ..physics.masks import load_mask
 
-        mask = load_mask(self.path, self.key)
+        mask = load_mask(self.file, self.key)
         if tuple(mask.shape) != tuple(shape):
             raise ValueError(f"{self.path.name} is a mask of {tuple(mask.shape)}, the images are {tuple(shape)}")
         return mask
@@ -317,7 +332,7 @@ def _fitting(maps: Tensor, shape: Plane, path: Path) -> Tensor:
 
 def _hash(source: Spec) -> str:
     """SHA-256 of the file of a mask, psf or coil maps; empty where it comes from no file."""
-    path = getattr(source, "path", None)
+    path = getattr(source, "file", getattr(source, "path", None))
     return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else ""
 
 

@@ -56,7 +56,8 @@ def open_tasks(loaded: LoadedSuite) -> dict[str, OpenTask]:
             if not task.dataset.splits["test"]:
                 raise ValueError("there are no test images")
             for method in loaded.suite.methods_of(name):
-                for split in method.needs() if method.weights is None else ():
+                fitted_here = method.weights is None and not method.trained_on() and task.spec.fitted_on is None
+                for split in method.needs() if fitted_here else ():
                     if not task.dataset.splits[split]:
                         raise ValueError(f"there are no {split} images, which {method.key} is fitted on")
         for i, method in enumerate(loaded.suite.methods):

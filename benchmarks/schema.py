@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, create_model, model_validator
@@ -20,8 +20,44 @@ from .grids import expand_grids
 from .noise_specs import NoNoiseSpec
 from .overrides import override
 from .plugins import Plugins, load_plugins
-from .spec import SINGLE, DatasetSpec, MethodSpec, Name, NoiseSpec, PhysicsSpec, Spec, SuitePath, did_you_mean, mistake
+from .spec import (
+    SINGLE,
+    Count,
+    DatasetSpec,
+    MethodSpec,
+    Name,
+    NoiseSpec,
+    PhysicsSpec,
+    Positive,
+    Spec,
+    SuitePath,
+    did_you_mean,
+    mistake,
+)
 from .yaml_lines import Lines, Place, SuiteError, load
+
+
+class Published(Spec):
+    """A row of a table in the literature, which a report shows beside our own results and never counts among them.
+
+    ``label`` is what the source calls the method; ``method`` is ours that it stands beside, if the suite runs one.
+    ``rmse`` is in the unit of the images. ``note`` says what differs from this task.
+    """
+
+    label: str
+    method: Name | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    rmse: Positive | None = None
+    parameters: Count | None = None
+    source: str
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_number(self) -> Published:
+        if self.psnr is None and self.ssim is None and self.rmse is None:
+            raise mistake(f"{self.label} was published with no number; give psnr, ssim or rmse")
+        return self
 
 
 class Task(Spec):
@@ -29,6 +65,10 @@ class Task(Spec):
 
     ``grid`` makes several tasks of one, see :func:`isocenter.benchmarks.grids.expand_grids`; these are a ``family``,
     and ``sweep`` holds what each of them has of the grid. Measurements of a family share their random numbers.
+
+    With ``fitted_on`` methods are tuned and trained on another task and used here as they are: both sides of a
+    comparison know as little of this one. With ``clip`` the values of reconstructions are clipped to these bounds
+    before they are judged, as some papers do.
     """
 
     title: str = ""
@@ -40,6 +80,9 @@ class Task(Spec):
     grid: Mapping[str, tuple[Any, ...]] | None = Field(None, exclude=True)
     family: Name | None = None
     sweep: Mapping[str, bool | int | float | str | None] = {}
+    fitted_on: Name | None = None
+    clip: tuple[float, float] | None = None
+    published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
     def _sweep_of_a_family(self) -> Task:
@@ -56,6 +99,8 @@ class Task(Spec):
                 "noise",
                 "kind",
             )
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise mistake(f"values are clipped to {self.clip[0]:g} … {self.clip[1]:g}; expected low < high", "clip")
         return self
 
 
@@ -63,7 +108,8 @@ class Suite(Spec):
     """A benchmark as plain data: every method on every task, once for each of its seeds.
 
     ``extends`` names a suite to begin with, see :func:`isocenter.benchmarks.extends.extend`.
-    ``reference`` is the method that the others are compared with. Specs of plugins are named like built-in ones.
+    ``reference`` is the method that the others are compared with, and ``metric`` what the report leads with. Specs of
+    plugins are named like built-in ones.
     """
 
     extends: str | None = Field(None, exclude=True)
@@ -76,6 +122,7 @@ class Suite(Spec):
     methods: tuple[MethodSpec, ...] = Field(min_length=1)
     tasks: Mapping[Name, Task] = Field(min_length=1)
     reference: Name | None = None
+    metric: Literal["psnr", "ssim", "rmse", "nrmse", "haarpsi"] = "psnr"
 
     @model_validator(mode="after")
     def _names_exist(self) -> Suite:
@@ -87,6 +134,11 @@ class Suite(Spec):
             raise mistake(f"no method is called {self.reference!r}{did_you_mean(self.reference, names)}", "reference")
         if any(method.key == self.reference and method.oracle for method in self.methods):
             raise mistake(f"{self.reference!r} is tuned on the test images and cannot be the reference", "reference")
+        for i, method in enumerate(self.methods):
+            for name in method.trained_on():
+                if not self.tasks_called(name):
+                    hint = did_you_mean(name, self.task_names)
+                    raise mistake(f"no task is called {name!r}{hint}", "methods", i, "train_on")
         for key, task in self.tasks.items():
             if task.data not in self.data:
                 raise mistake(
@@ -97,6 +149,12 @@ class Suite(Spec):
                     raise mistake(
                         f"no method is called {name!r}{did_you_mean(name, names)}", "tasks", key, "methods", i
                     )
+            if task.fitted_on is not None:
+                self._can_be_fitted_on(key, task.fitted_on)
+            for i, row in enumerate(task.published):
+                if row.method is not None and row.method not in names:
+                    hint = did_you_mean(row.method, names)
+                    raise mistake(f"no method is called {row.method!r}{hint}", "tasks", key, "published", i, "method")
         return self
 
     def tasks_called(self, name: str) -> tuple[str, ...]:
@@ -109,6 +167,18 @@ class Suite(Spec):
     def task_names(self) -> tuple[str, ...]:
         """Every name that tasks may be called by: their own and their families'."""
         return tuple(dict.fromkeys(n for key, task in self.tasks.items() for n in (key, task.family) if n is not None))
+
+    def _can_be_fitted_on(self, task: str, other: str) -> None:
+        place = ("tasks", task, "fitted_on")
+        if other not in self.tasks or other == task:
+            others = [name for name in self.tasks if name != task]
+            raise mistake(f"no other task is called {other!r}{did_you_mean(other, others)}", *place)
+        if self.tasks[other].fitted_on is not None:
+            raise mistake(f"{other!r} is itself fitted on {self.tasks[other].fitted_on!r}; name that one", *place)
+        known = [method.key for method in self.methods_of(other)]
+        for method in self.methods_of(task):
+            if method.needs() and not method.trained_on() and method.weights is None and method.key not in known:
+                raise mistake(f"{method.key} is not run on {other!r} and cannot be fitted there", *place)
 
     def methods_of(self, task: str) -> tuple[MethodSpec, ...]:
         """The methods that a task is run with."""

@@ -61,12 +61,13 @@ def resolve(path: str, folder: Path) -> Path:
     return (getattr(path, "folder", folder) / Path(path).expanduser()).resolve()
 
 
-def _resolve(path: Any, info: ValidationInfo) -> Any:
+def suite_path(path: Any, info: ValidationInfo) -> Any:
+    """:func:`resolve` as a validator, where the folder of the suite is known."""
     folder = (info.context or {}).get("folder")
     return path if folder is None or not isinstance(path, str) else resolve(path, folder)
 
 
-SuitePath = Annotated[Path, BeforeValidator(_resolve)]
+SuitePath = Annotated[Path, BeforeValidator(suite_path)]
 """A path in a suite: absolute, or relative to the folder of the file that it stands in."""
 
 
@@ -176,7 +177,7 @@ class MethodSpec(Spec):
         """A method that is not fitted yet."""
 
     def needs(self) -> tuple[str, ...]:
-        """Splits that :meth:`build`'s method is fitted on."""
+        """Splits that :meth:`build`'s method is fitted on, of its own task or of those that the fit is made on."""
         return ()
 
     def trained_on(self) -> tuple[str, ...]:

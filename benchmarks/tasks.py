@@ -53,7 +53,10 @@ class OpenTask:
             expected = (self.dataset.channels, *self.dataset.shape)
             if physics.domain != expected:
                 raise ValueError(f"the operator takes images of {physics.domain}, the data are {expected}")
-            return physics
+        with self.loaded.at("tasks", self.name, "clip"):
+            if self.spec.clip is not None and self.dataset.channels == 2:
+                raise ValueError("values are clipped where images are real, and these are complex; leave clip out")
+        return physics
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -72,6 +75,7 @@ class OpenTask:
             "data": images,
             "physics": {**spec.physics.model_dump(mode="json"), "files": files},
             "noise": spec.noise.model_dump(mode="json"),
+            **({} if spec.clip is None else {"clip": list(spec.clip)}),
         }
 
     @property
@@ -159,19 +163,23 @@ class OpenTask:
         counts = ", ".join(f"{len(dataset.splits[split])} {split}" for split in SPLITS)
         size = " × ".join(map(str, dataset.shape))
         shape = " × ".join(map(str, self.physics.range))
+        clipped = () if spec.clip is None else (f"judged after clipping to {spec.clip[0]:g} … {spec.clip[1]:g}",)
         return {
             "title": spec.title or self.name,
             "family": spec.family,
             "sweep": dict(spec.sweep),
             "dataset": f"{spec.data}: {counts} images, {size} pixels of {dataset.pixel_size:.4g} mm",
-            "dataset_labels": [*dataset.labels, *spec.physics.labels(dataset), *spec.labels],
+            "dataset_labels": [*dataset.labels, *spec.physics.labels(dataset), *spec.labels, *clipped],
             "physics": f"{phrase(spec.physics)}; {shape} numbers are measured",
             "noise": phrase(spec.noise),
             "data_range": dataset.data_range,
             "units": dataset.units,
             "display": list(dataset.display),
             "complex": self.physics.domain[0] == 2,
+            "fitted_on": spec.fitted_on,
             "reference": suite.reference,
+            "metric": suite.metric,
+            "published": [row.model_dump(mode="json") for row in spec.published],
             "images": [sample.id for sample in dataset.splits["test"]],
             "warnings": [],
             "identity": self.identity,

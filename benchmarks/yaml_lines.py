@@ -78,7 +78,7 @@ class Lines:
         where = f"{spell(place)}: " if place else ""
         place = place if key is None else (*place, key)
         origin = self._origin(place) or f"{self.file.name}:{self.line(place)}"
-        return SuiteError(f"{origin}: {where}{one_line(message)}")
+        return SuiteError(f"{origin}: {one_line(where + message)}")
 
     def _origin(self, place: Place) -> str | None:
         """What else than the file a place came from, or the nearest place around it that did."""

@@ -92,6 +92,25 @@ def catalogue() -> tuple[RemoteSet, ...]:
     )
 
 
+def locate(name: str, path: str | Path) -> Path:
+    """A file or folder of a set, in ``ISOCENTER_MIRROR`` or where :func:`fetch` brought it.
+
+    Args:
+        name: of the set; one that is not offered can still be in the mirror.
+        path: below the mirror or the data folder.
+
+    Raises:
+        ValueError: where it is in neither.
+    """
+    mirror = os.environ.get("ISOCENTER_MIRROR")
+    for base in ([Path(mirror).expanduser()] if mirror else []) + [data_folder()]:
+        if (base / path).exists():
+            return (base / path).resolve()
+    offered = name in [entry.name for entry in catalogue()]
+    get = f"run `isocenter fetch {name}`, or" if offered else "they are not offered for download;"
+    raise ValueError(f"the files of {name} are not here: {get} set ISOCENTER_MIRROR to a folder that holds {path}")
+
+
 def fetch(name: str, destination: str | Path | None = None, *, progress: bool = True) -> Path:
     """Bring a set into the data folder and return the folder that holds it.
 

@@ -11,6 +11,8 @@ from .e2e_varnet import E2EVarNet
 from .ista_net import ISTANetPlus
 from .itnet import ItNet
 from .learned_gradient import LearnedGradient
+from .learned_pdhg import LearnedPDHG
+from .learned_primal import LearnedPrimal
 from .learned_primal_dual import LearnedPrimalDual
 from .modl import MoDL
 from .network import LearnedMethod
@@ -35,6 +37,8 @@ __all__ = [
     "ItNet",
     "LearnedGradient",
     "LearnedMethod",
+    "LearnedPDHG",
+    "LearnedPrimal",
     "LearnedPrimalDual",
     "MoDL",
     "Network",

@@ -8,6 +8,7 @@ from deepinv.models import UNet
 from torch import nn
 
 from .blocks import ConvolutionBlock
+from .prelu import PReLU
 
 
 def unet(inputs: int, outputs: int, widths: Sequence[int]) -> ConvolutionBlock:
@@ -38,6 +39,27 @@ def stack(inputs: int, outputs: int, width: int, depth: int) -> ConvolutionBlock
         layers += [nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
     last = nn.Conv2d(width, outputs, 3, padding=1)
     return ConvolutionBlock(starting_at_zero(nn.Sequential(*layers, nn.ReLU(), last), last))
+
+
+def prelu_stack(inputs: int, outputs: int, width: int, *, at_zero: bool = False) -> ConvolutionBlock:
+    """Three 3 × 3 convolutions with a PReLU per channel between them: ``[B, inputs, H, W]`` → ``[B, outputs, H, W]``.
+
+    Weights are Xavier's, and slopes start at zero (Adler & Öktem, TMI 2018); the last layer is zero with ``at_zero``.
+    """
+    last = nn.Conv2d(width, outputs, 3, padding=1)
+    body = nn.Sequential(
+        nn.Conv2d(inputs, width, 3, padding=1),
+        PReLU(width, init=0.0),
+        nn.Conv2d(width, width, 3, padding=1),
+        PReLU(width, init=0.0),
+        last,
+    )
+    for layer in body:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return ConvolutionBlock(starting_at_zero(body, last) if at_zero else body)
 
 
 def starting_at_zero(body: nn.Module, last: nn.Conv2d) -> nn.Module:

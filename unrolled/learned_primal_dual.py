@@ -7,10 +7,9 @@ from torch import Tensor, nn
 
 from ..baselines.steps import PrimalDualState
 from ..physics import LinearOperator
-from .blocks import ConvolutionBlock
+from .cnn import prelu_stack
 from .contract import Network
 from .planes import from_planes, to_planes
-from .prelu import PReLU
 
 
 class LearnedPrimalDual(Network):
@@ -75,8 +74,8 @@ class _Iteration(nn.Module):
     def __init__(self, channels: int, primal: int, dual: int, width: int) -> None:
         super().__init__()
         self.channels = channels
-        self.dual = _block((dual + 2) * channels, dual * channels, width)
-        self.primal = _block((primal + 1) * channels, primal * channels, width)
+        self.dual = prelu_stack((dual + 2) * channels, dual * channels, width)
+        self.primal = prelu_stack((primal + 1) * channels, primal * channels, width)
 
     def forward(self, state: PrimalDualState, y: Tensor, physics: LinearOperator) -> PrimalDualState:
         f, h = state
@@ -86,19 +85,3 @@ class _Iteration(nn.Module):
         back = physics.A_adjoint(from_planes(h[:, :c], physics.range))
         f = f + self.primal(torch.cat((f, back), dim=1))
         return PrimalDualState(f, h)
-
-
-def _block(inputs: int, outputs: int, width: int) -> ConvolutionBlock:
-    body = nn.Sequential(
-        nn.Conv2d(inputs, width, 3, padding=1),
-        PReLU(width, init=0.0),
-        nn.Conv2d(width, width, 3, padding=1),
-        PReLU(width, init=0.0),
-        nn.Conv2d(width, outputs, 3, padding=1),
-    )
-    for layer in body:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-    return ConvolutionBlock(body)

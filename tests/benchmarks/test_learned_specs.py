@@ -17,6 +17,8 @@ SMALL = {
     "unet": "widths: [4, 8]",
     "admm-net": "stages: 1",
     "learned-primal-dual": "iterations: 2, width: 4",
+    "learned-primal": "iterations: 2, width: 4",
+    "learned-pdhg": "iterations: 2, width: 4",
     "learned-gradient": "iterations: 2, width: 4",
     "ista-net-plus": "phases: 1, width: 4",
     "admm-csnet": "stages: 1, features: 4",

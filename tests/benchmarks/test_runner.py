@@ -239,6 +239,36 @@ def test_words_of_the_suite_that_change_reach_the_report(suite):
     assert (spec["label"], spec["group"]) == ("Times", "learned")
 
 
+def test_a_fit_on_another_task_is_made_once_and_belongs_to_that_task(suite):
+    suite.write_text(suite.read_text().replace("seen: 0.5}", "seen: 0.5}\n    fitted_on: denoising"))
+    folder = suite.parent / "run"
+    run(suite, tasks=["inpainting"])
+    assert fits(suite) == ["fit scale 0", "fit scale 1"]
+    run(suite)
+    assert len(fits(suite)) == 2
+    own, used = (cell(folder, task, "scale-0") for task in ("denoising", "inpainting"))
+    assert (own / "fitted").is_dir()
+    assert not (used / "fitted").exists()
+    assert (own / "fit.json").read_text() == (used / "fit.json").read_text()
+    run(suite, "tasks.denoising.noise.sigma=0.2")  # another fit there is another result here
+    assert len(fits(suite)) == 4
+    assert cell(folder, "inpainting", "scale-0").name != used.name
+
+
+def test_clipped_reconstructions_are_judged_as_clipped(suite):
+    run(suite, "tasks.denoising.clip=[0, 1]", methods=["direct"], tasks=["denoising"])
+    folder = suite.parent / "run"
+    with h5py.File(cell(folder, "denoising", "direct") / "reconstructions.h5") as file:
+        x = file["reconstruction"][0]
+    with h5py.File(folder / "tasks" / "denoising" / "measurements.h5") as file:
+        truth = file["test/truth"][0]
+    assert x.min() < 0
+    expected = -10 * np.log10(np.mean((x.clip(0, 1) - truth) ** 2))
+    assert float(results(folder)[0]["psnr"]) == pytest.approx(expected, abs=1e-4)
+    task = json.loads((folder / "tasks" / "denoising" / "task.json").read_text())
+    assert task["dataset_labels"][-1] == "judged after clipping to 0 … 1"
+
+
 def test_an_old_failure_of_a_cell_that_was_not_asked_for_is_none_of_this_run(suite):
     assert len(run(suite, "methods.scale.trouble=raises").failed) == 4
     assert run(suite, "methods.scale.trouble=raises", methods=["direct"]).failed == ()

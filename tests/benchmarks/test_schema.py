@@ -76,6 +76,29 @@ MISTAKES = [
     ("name: demo", "plugins: [absent.py]", "s.yaml:1: plugins[0]: there is no file"),
     ("name: demo", "plugins: 3", "s.yaml:1: plugins: expected a list of Python files"),
     ("name: demo", "data2: *x", "s.yaml:1: not valid YAML"),
+    ("data: head", "data: head\n    fitted_on: cd", "s.yaml:20: tasks.mri.fitted_on: no other task is called 'cd'"),
+    ("data: head", "data: head\n    fitted_on: mri", "s.yaml:20: tasks.mri.fitted_on: no other task is called 'mri'"),
+    (
+        "  mri:\n    data: head",
+        "  pet: {data: head, physics: {kind: identity}, fitted_on: mri}\n  mri:\n    data: head\n    fitted_on: ct",
+        "s.yaml:18: tasks.pet.fitted_on: 'mri' is itself fitted on 'ct'; name that one",
+    ),
+    (
+        "reference: tv",
+        "    methods: [direct]\n  pet: {data: head, physics: {kind: identity}, fitted_on: mri}",
+        "s.yaml:24: tasks.pet.fitted_on: tv is not run on 'mri' and cannot be fitted there",
+    ),
+    ("data: head", "data: head\n    clip: [1, 0]", "s.yaml:20: tasks.mri.clip: values are clipped to 1 … 0"),
+    (
+        "data: head",
+        "data: head\n    published: [{label: TV, method: t, psnr: 30, source: x}]",
+        "s.yaml:20: tasks.mri.published[0].method: no method is called 't', did you mean 'tv'?",
+    ),
+    (
+        "data: head",
+        "data: head\n    published: [{label: TV, source: x}]",
+        "s.yaml:20: tasks.mri.published[0]: TV was published with no number; give psnr, ssim or rmse",
+    ),
 ]
 
 
@@ -138,7 +161,7 @@ def test_a_set_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
     ):
         spec = "{" + images + f", set: {name}, folder: {folder}" + "}"
         text = SUITE.replace("{kind: phantoms, family: head, size: 64, test: 4}", spec)
-        with pytest.raises(SuiteError, match=r"s\.yaml:3: data\.head: the images of") as caught:
+        with pytest.raises(SuiteError, match=r"s\.yaml:3: data\.head: the files of") as caught:
             open_tasks(load_suite(write(tmp_path, text)))
         assert advice in str(caught.value)
 

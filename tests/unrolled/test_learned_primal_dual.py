@@ -1,4 +1,4 @@
-"""Learned primal-dual and learned gradient: counts, what they are by hand, and planes of any measurement."""
+"""Learned primal-dual and its simpler forms: counts, what they are by hand, and planes of any measurement."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from isocenter.physics.pointwise import Identity
 from isocenter.physics.radon import Radon
 from isocenter.unrolled import full_precision
 from isocenter.unrolled.learned_gradient import LearnedGradient
+from isocenter.unrolled.learned_pdhg import LearnedPDHG
+from isocenter.unrolled.learned_primal import LearnedPrimal
 from isocenter.unrolled.learned_primal_dual import LearnedPrimalDual
 from isocenter.unrolled.planes import from_planes, to_planes
 from torch import Tensor, nn
@@ -28,6 +30,8 @@ def tomography() -> Normalised:
 
 def test_parameter_counts_of_the_papers() -> None:
     assert count(LearnedPrimalDual()) == 253_220
+    assert count(LearnedPrimal()) == 125_170  # 1.2e5 in the paper
+    assert count(LearnedPDHG()) == 20_133  # 2.4e4 in the paper, which does not say how it counts
     assert count(LearnedGradient()) == 13_318
     assert count(LearnedGradient(dirichlet=False)) == 13_030
 
@@ -106,6 +110,32 @@ def test_with_the_right_blocks_it_is_gradient_descent(physics: Normalised, chann
     torch.testing.assert_close(network(y, physics), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_learned_primal_with_the_right_blocks_is_gradient_descent() -> None:
+    physics = tomography()
+    network = LearnedPrimal(iterations=6, primal=2)
+    network.updates = nn.ModuleList([Linear(3, 2, {(0, 2): -0.9, (1, 2): -0.9})] * 6)
+    y = physics.A(torch.randn(2, 1, *SHAPE))
+    expected = torch.zeros(2, 1, *SHAPE)
+    for _ in range(6):
+        expected = expected - 0.9 * physics.A_adjoint(physics.A(expected) - y)
+    torch.testing.assert_close(network(y, physics), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_learned_pdhg_with_the_right_blocks_is_pdhg() -> None:
+    """½‖A x − y‖² + μ/2 ‖x‖² has the proximal maps (h − σ y) / (1 + σ) and x / (1 + τ μ)."""
+    physics = tomography()
+    network, mu = LearnedPDHG(iterations=400), 0.5
+    sigma, tau = 0.9, 0.9
+    with torch.no_grad():
+        network.sigma.fill_(sigma)
+        network.tau.fill_(tau)
+    network.dual = Linear(2, 1, {(0, 0): 1 / (1 + sigma) - 1, (0, 1): -sigma / (1 + sigma)})
+    network.primal = Linear(1, 1, {(0, 0): 1 / (1 + tau * mu) - 1})
+    y = physics.A(torch.randn(2, 1, *SHAPE))
+    x = network(y, physics).detach()
+    torch.testing.assert_close(physics.A_adjoint(physics.A(x) - y), -mu * x, rtol=1e-3, atol=1e-5)
+
+
 def test_learned_gradient_starts_from_the_direct_reconstruction() -> None:
     physics = tomography()
     y = physics.A(torch.rand(2, 1, *SHAPE))
@@ -143,5 +173,9 @@ def test_learned_gradient_without_dirichlet_does_not_see_the_image_gradient() ->
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="1 primal"):
         LearnedPrimalDual(primal=1)
+    with pytest.raises(ValueError, match="with 1 images"):
+        LearnedPrimal(primal=1)
+    with pytest.raises(ValueError, match="0 iterations"):
+        LearnedPDHG(iterations=0)
     with pytest.raises(ValueError, match="0 images of memory"):
         LearnedGradient(memory=0)

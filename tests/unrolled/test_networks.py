@@ -22,6 +22,8 @@ from isocenter.unrolled.e2e_varnet import E2EVarNet
 from isocenter.unrolled.ista_net import ISTANetPlus
 from isocenter.unrolled.itnet import ItNet
 from isocenter.unrolled.learned_gradient import LearnedGradient
+from isocenter.unrolled.learned_pdhg import LearnedPDHG
+from isocenter.unrolled.learned_primal import LearnedPrimal
 from isocenter.unrolled.learned_primal_dual import LearnedPrimalDual
 from isocenter.unrolled.modl import MoDL
 from isocenter.unrolled.postprocessing import DnCNNPostProcessing
@@ -34,6 +36,8 @@ NETWORKS: dict[str, Callable[[int], Network]] = {
     "U-Net": lambda channels: UNetPostProcessing(channels, widths=(8, 16, 16)),
     "ADMM-Net": lambda channels: ADMMNet(stages=3, cg_iterations=4),
     "learned primal-dual": lambda channels: LearnedPrimalDual(channels, iterations=3, primal=3, dual=2, width=8),
+    "learned primal": lambda channels: LearnedPrimal(channels, iterations=3, primal=3, width=8),
+    "learned PDHG": lambda channels: LearnedPDHG(channels, iterations=3, width=8),
     "learned gradient": lambda channels: LearnedGradient(channels, iterations=3, memory=2, width=8),
     "ISTA-Net+": lambda channels: ISTANetPlus(channels, phases=3, width=8),
     "ADMM-CSNet": lambda channels: ADMMCSNet(stages=3, features=6, cg_iterations=4),
