@@ -175,6 +175,19 @@ def list_() -> None:
 
 
 @app.command()
+def schema(
+    suite: Annotated[str | None, typer.Argument(metavar="SUITE", help="Include the kinds of its plugins.")] = None,
+) -> None:
+    """Print JSON Schema of suites, for completion and checks in an editor."""
+    import json
+
+    from .editor_schema import editor_schema
+    from .schema import plugins_of
+
+    typer.echo(json.dumps(editor_schema(plugins_of(suite).specs if suite else ()), indent=2, ensure_ascii=False))
+
+
+@app.command()
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sets; `isocenter list` shows them.")],
     to: Annotated[Path | None, typer.Option(help="Data folder; ISOCENTER_DATA or the user's cache by default.")] = None,

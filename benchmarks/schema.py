@@ -77,7 +77,9 @@ class Task(Spec):
     noise: NoiseSpec
     labels: tuple[str, ...] = ()
     methods: tuple[Name, ...] | None = None
-    grid: Mapping[str, tuple[Any, ...]] | None = Field(None, exclude=True)
+    grid: Mapping[str, tuple[Any, ...]] | None = Field(
+        None, exclude=True, description="Paths in the task with lists of values; every combination becomes a task."
+    )
     family: Name | None = None
     sweep: Mapping[str, bool | int | float | str | None] = {}
     fitted_on: Name | None = None
@@ -112,7 +114,7 @@ class Suite(Spec):
     plugins are named like built-in ones.
     """
 
-    extends: str | None = Field(None, exclude=True)
+    extends: str | None = Field(None, exclude=True, description="Built-in name or path of a suite to begin with.")
     name: Name
     title: str = ""
     description: str = ""
@@ -221,10 +223,7 @@ def load_suite(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Loade
         SuiteError: one line for whatever is wrong.
     """
     file = find_suite(name_or_path)
-    raw, lines = load(file)
-    if not isinstance(raw, dict):
-        raise lines.error((), "a suite is a mapping with name, data, methods and tasks")
-    raw = extend(raw, lines, lambda name: find_suite(name, file.parent))
+    raw, lines = _read(file)
     for text in overrides:
         override(raw, lines, text)
     if isinstance(raw.get("data"), dict) and isinstance(raw["data"].get("kind"), str):
@@ -239,6 +238,21 @@ def load_suite(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Loade
     except ValidationError as error:
         raise explain(error, raw, lines) from error
     return LoadedSuite(suite, file, lines, plugins)
+
+
+def plugins_of(name_or_path: str | Path) -> Plugins:
+    """The plugins of a suite, whatever else it says."""
+    file = find_suite(name_or_path)
+    raw, lines = _read(file)
+    return load_plugins(raw, file.parent, lines)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], Lines]:
+    """What a file says, with what it extends."""
+    raw, lines = load(file)
+    if not isinstance(raw, dict):
+        raise lines.error((), "a suite is a mapping with name, data, methods and tasks")
+    return extend(raw, lines, lambda name: find_suite(name, file.parent)), lines
 
 
 def built_in_suites() -> dict[str, Path]:
