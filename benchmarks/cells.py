@@ -21,18 +21,23 @@ import torch
 from torch import Tensor
 
 from ..baselines.method import Method
-from ..data.problem import Problem
+from ..data.problem import HDF5_OVERHEAD, Problem
+from ..data.whole_file import remove_leftovers, whole_file
 from ..physics import LinearOperator
 from . import packaged
 from .environment import machine
 from .fitting import fit_cell
 from .hounsfield import RMSE_HU, field_of_view, rmse_hu
 from .metrics import NAMES, metrics
-from .run_folder import read_csv, read_json, write_csv, write_json
+from .run_folder import alone, disk_is_full, file_digest, read_csv, read_json, write_csv, write_json
 from .spec import MethodSpec
 from .tasks import OpenTask, short_hash
+from .time_limit import TimeLimitError, time_limit
 
 logger = logging.getLogger(__name__)
+
+RESULT = ("metrics.csv", "reconstructions.h5", "fit.json")
+"""Files of a cell whose hashes its ``status.json`` holds."""
 
 COLUMNS = ("image", "patient", *NAMES, RMSE_HU, "seconds")
 REPEATS = 3  # of the timing of an image
@@ -128,13 +133,24 @@ class Cell:
         seed = f" seed {self.seed}" if len(self.method.seeds) > 1 else ""
         return f"{self.task.name} · {self.method.heading}{seed}"
 
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds."""
+        return self.method.time_limit or self.task.loaded.suite.time_limit
+
     def is_done(self, folder: Path) -> bool:
-        """Whether its folder holds a whole result."""
+        """Whether its folder holds a whole result, as it was written."""
+        status = read_json(folder / "status.json")
+        hashes = status.get("sha256") or {}
         return (
-            read_json(folder / "status.json").get("state") == "done"
-            and len(read_csv(folder / "metrics.csv")) > 0
-            and (folder / "reconstructions.h5").is_file()
+            status.get("state") == "done"
+            and set(hashes) == set(RESULT)
+            and all(file_digest(folder / name) == digest for name, digest in hashes.items())
         )
+
+    def has_failed(self, folder: Path) -> bool:
+        """Whether its folder tells of a failure."""
+        return bool(read_json(folder / "status.json").get("state") == "failed")
 
     def rows(self, folder: Path) -> list[dict[str, Any]]:
         """The cell's rows of ``results.csv``."""
@@ -143,31 +159,40 @@ class Cell:
 
 
 def run_cell(cell: Cell, folder: Path, measurements: Path) -> bool:
-    """Run a cell in its folder and return whether it is done; a failure is written down and not raised.
+    """Run a cell in its folder and return whether it is done; a failure of it is written down and not raised.
 
     Args:
         cell: what to run.
         folder: of the cell; what an interrupted fit left there is used.
         measurements: folder of the task.
+
+    Raises:
+        Exception: when the disk is full, which is no failure of the cell.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "status.json").unlink(missing_ok=True)
-    began = time.perf_counter()
-    status: dict[str, Any] = {"state": "failed", "seconds_fit": None, "seconds_total": None, "warnings": []}
-    _reset_peak()
-    try:
-        with _recorded() as caught:
-            _run(cell, folder, measurements, status)
-        status["state"] = "done"
-    except Exception as error:
-        status["error"] = f"{type(error).__name__}: {error}"
-        status["traceback"] = traceback.format_exc()
-        logger.error("%s failed: %s", cell.title, status["error"])
-    status["warnings"] += _distinct(caught)
-    status["seconds_total"] = time.perf_counter() - began
-    status["peak_memory_mb"] = _peak()
-    write_json(folder / "status.json", status)
-    return bool(status["state"] == "done")
+    with alone(folder):
+        if cell.is_done(folder):  # by a worker whose run was killed
+            return True
+        (folder / "status.json").unlink(missing_ok=True)
+        remove_leftovers(folder)
+        began = time.perf_counter()
+        status: dict[str, Any] = {"state": "failed", "seconds_fit": None, "seconds_total": None, "warnings": []}
+        _reset_peak()
+        try:
+            with _recorded() as caught, time_limit(cell.time_limit):
+                _run(cell, folder, measurements, status)
+            status["state"] = "done"
+            status["sha256"] = {name: file_digest(folder / name) for name in RESULT}
+        except (Exception, TimeLimitError) as error:
+            if disk_is_full(error):
+                raise
+            status["error"] = f"{type(error).__name__}: {error}"
+            status["traceback"] = traceback.format_exc()
+            logger.error("%s failed: %s", cell.title, status["error"])
+        status["warnings"] += _distinct(caught)
+        status["seconds_total"] = time.perf_counter() - began
+        status["peak_memory_mb"] = _peak()
+        write_json(folder / "status.json", status)
+        return bool(status["state"] == "done")
 
 
 def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -> None:
@@ -200,8 +225,8 @@ def _reconstruct(
     """Reconstruct the test images one by one, so that memory does not grow with their number."""
     rows = []
     seen = field_of_view(physics)
-    partial = path.with_suffix(".partial")
-    with h5py.File(partial, "w") as file:
+    size = 4 * len(test) * math.prod(physics.domain) + HDF5_OVERHEAD
+    with whole_file(path, size=size) as partial, h5py.File(partial, "w") as file:
         stored = file.create_dataset("reconstruction", (len(test), *physics.domain), "float32")
         stored.attrs["images"] = list(test.ids)
         with torch.no_grad():
@@ -219,7 +244,6 @@ def _reconstruct(
                     values[RMSE_HU] = rmse_hu(x, truth, water, seen)
                 numbers = {name: float(value[0]) for name, value in values.items()}
                 rows.append({"image": test.ids[i], "patient": test.patients[i], **numbers, "seconds": seconds})
-    partial.replace(path)
     return rows
 
 

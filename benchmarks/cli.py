@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import sys
 import traceback
@@ -40,6 +41,12 @@ Device = Annotated[
 ]
 
 
+class Retry(str, enum.Enum):
+    """What is run again although it has an outcome."""
+
+    failed = "failed"
+
+
 @app.callback(invoke_without_command=True)
 def _common(
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
@@ -61,10 +68,17 @@ def run(
     set_: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and leave.")] = False,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train anew where weights are packaged.")] = False,
+    retry: Annotated[Retry | None, typer.Option(help="Run failed cells again; they are kept otherwise.")] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
     threads: Threads = None,
     device: Device = None,
 ) -> None:
-    """Run a suite, or go on with it; ends with a report."""
+    """Run a suite, or go on with it; ends with a report.
+
+    Cells that are done are kept, and so are cells that failed, until --retry failed. What was removed, edited or
+    changed since is computed again. Exit code: 0 all cells are good, 1 some are not, 2 the suite or the arguments are
+    wrong, 130 interrupted.
+    """
     from .schema import load_suite
 
     loaded = load_suite(suite, set_ or ())
@@ -77,10 +91,19 @@ def run(
 
     with _training_on(device):
         outcome = run_suite(
-            loaded, folder, methods=_names(methods), tasks=_names(tasks), retrain=retrain, command=_command()
+            loaded,
+            folder,
+            methods=_names(methods),
+            tasks=_names(tasks),
+            retrain=retrain,
+            retry_failed=retry is not None,
+            fail_fast=fail_fast,
+            command=_command(),
         )
     for title in outcome.failed:
         typer.echo(f"failed: {title}", err=True)
+    if outcome.failed:
+        typer.echo("report.html and log.txt tell why; --retry failed runs failed cells again", err=True)
     typer.echo(f"{outcome.done} cells done, {len(outcome.failed)} failed; {outcome.report or folder}")
     if outcome.failed:
         raise typer.Exit(1)
@@ -218,8 +241,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
+        from .run_folder import DiskFullError
+
         if debug:
             traceback.print_exc()
+        if isinstance(error, DiskFullError):
+            typer.echo(one_line(error), err=True)
+            os._exit(1)  # HDF5 would crash over files that it could not write
         typer.echo(f"isocenter: {type(error).__name__}: {one_line(error)} (--debug shows where)", err=True)
         sys.exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..baselines.method import Fit, Method
 from ..data.problem import Problem
+from ..data.whole_file import remove_leftovers
 from ..unrolled.distributed import Place, current_place
 from ..unrolled.learning_curve import PICTURE, TABLE
 from ..unrolled.mixture import Mixture
 from . import packaged
 from .environment import environment, machine
-from .run_folder import RunFolder, read_json, write_json, write_text
+from .run_folder import RunFolder, alone, read_json, write_json, write_text
 from .yaml_lines import SuiteError
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from .schema import LoadedSuite
 
 logger = logging.getLogger(__name__)
+
+HASH = "sha256"
+"""Key of ``fit.json``: the hash of what was fitted."""
 
 
 def fit_cell(cell: Cell, method: Method, folder: Path, measurements: Path) -> dict[str, Any]:
@@ -38,14 +43,22 @@ def fit_cell(cell: Cell, method: Method, folder: Path, measurements: Path) -> di
         measurements: folder of the task.
     """
     if cell.source is not None:  # what that cell would do, and find done
-        name, run = cell.source.task.name, folder.parents[2]
-        cell.source.task.measure(run / "tasks" / name)
-        return fit_cell(cell.source, method, run / "cells" / name / cell.source.name, run / "tasks" / name)
-    place = current_place()
-    if cell.trained_on:  # one fit for all cells: beside them, in fits/METHOD-SEED-KEY
-        folder = folder.parents[2] / "fits" / f"{cell.method.key}-{cell.seed}-{cell.fit_key}"
-    fit = place.share(_kept(cell, method, folder) if place.first else None)
-    return _made(cell, method, folder, measurements, place) if fit is None else fit
+        there = folder.parents[2] / "tasks" / cell.source.task.name
+        cell.source.task.measure(there)
+        return fit_cell(cell.source, method, fit_folder(cell, folder), there)
+    folder, place = fit_folder(cell, folder), current_place()
+    with alone(folder, ".fit.lock") if place.first else contextlib.nullcontext():
+        fit = place.share(_kept(cell, method, folder) if place.first else None)
+        return _made(cell, method, folder, measurements, place) if fit is None else fit
+
+
+def fit_folder(cell: Cell, folder: Path) -> Path:
+    """Where the fit of a cell is made: in the cell's folder, another cell's, or that of a fit for several tasks."""
+    if cell.source is not None:
+        return folder.parents[1] / cell.source.task.name / cell.source.name
+    if cell.trained_on:
+        return folder.parents[2] / "fits" / f"{cell.method.key}-{cell.seed}-{cell.fit_key}"
+    return folder
 
 
 def _problems(cell: Cell, measurements: Path) -> tuple[Problem, Problem]:
@@ -62,26 +75,43 @@ def _kept(cell: Cell, method: Method, folder: Path) -> dict[str, Any] | None:
         fit = dict(read_json(cell.weights / packaged.CARD).get("fit", {}))
         fit["budget"] = f"fitted before: {fit.get('budget', 'unknown')}"
         return {**asdict(Fit()), **fit}
-    if (folder / "fitted").is_dir() and (folder / "fit.json").is_file():
+    fit = read_json(folder / "fit.json")
+    if fit and (folder / "fitted").is_dir():
         try:
+            if fit.get(HASH, "") not in ("", packaged.digest(folder / "fitted")):
+                raise ValueError("its files are not those that were written")
             method.load(folder / "fitted")
-            return read_json(folder / "fit.json")
+            return fit
         except ValueError as error:
-            logger.warning("%s: the fit of an interrupted run is damaged and made again (%s)", cell.title, error)
+            logger.warning("%s: the fit of an earlier run is damaged and made again (%s)", cell.title, error)
     return None
 
 
 def _made(cell: Cell, method: Method, folder: Path, measurements: Path, place: Place) -> dict[str, Any]:
     fitted, unfinished, partial = (folder / name for name in ("fitted", "fit", "fitted.partial"))
     unfinished.mkdir(parents=True, exist_ok=True)
-    result = {**asdict(method.fit(*_problems(cell, measurements), unfinished)), "environment": machine()}
+    remove_leftovers(folder, "fit.json")
+    resumes = place.share(any(unfinished.iterdir()))
+    try:
+        made = method.fit(*_problems(cell, measurements), unfinished)
+    except ValueError as error:
+        if not resumes:
+            raise
+        logger.warning("%s: an interrupted fit cannot go on and begins anew (%s)", cell.title, error)
+        if place.first:
+            shutil.rmtree(unfinished)
+            unfinished.mkdir()
+        place.share(None)  # the folder is empty
+        made = method.fit(*_problems(cell, measurements), unfinished)
+    result = {**asdict(made), "environment": machine()}
     if not place.first:
         return result
     shutil.rmtree(fitted, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     method.save(partial)
-    write_json(folder / "fit.json", result)
+    result[HASH] = packaged.digest(partial)
+    write_json(folder / "fit.json", result, durable=True)
     for name in (TABLE, PICTURE):  # they outlive the training
         if (unfinished / name).is_file():
             (unfinished / name).replace(folder / name)

@@ -79,7 +79,7 @@ def package(run: Path) -> list[Path]:
                 made_on = fit.pop("environment", None) or environment  # fits did not always hold their own
                 card = {
                     "fitted_to": task.training_identity(method, seed),
-                    "fit": fit,
+                    "fit": {key: value for key, value in fit.items() if key != "sha256"},
                     **{key: made_on.get(key) for key in ("git", "source", "versions", "cpu", "gpu", "threads")},
                 }
                 target = packaged(loaded.suite.name, task_name, method.key, seed)

@@ -6,17 +6,26 @@ import contextlib
 import csv
 import errno
 import fcntl
+import functools
+import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.whole_file import remove_leftovers, whole_file
 from .yaml_lines import SuiteError
 
 LOCK = "run.lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DiskFullError(OSError):
+    """There is no room for results; once there is, the same command goes on."""
 
 
 class RunFolder:
@@ -60,9 +69,26 @@ class RunFolder:
                     f"{self.path}: process {owner} is running here; wait for it, or choose another --out"
                 ) from error
             file.truncate(0)
-            file.write(f"{os.getpid()}\n")
+            file.write(f"{os.getpid()} on {platform.node()}\n")
             file.flush()
+            remove_leftovers(self.path)
             yield
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """Say in one line that the disk is full.
+
+        Raises:
+            DiskFullError: for an error that comes of it.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not disk_is_full(error):
+                raise
+            raise DiskFullError(
+                f"{self.path}: the disk is full or the quota used up; make room, and the same command goes on"
+            ) from error
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[logging.Logger]:
@@ -70,6 +96,7 @@ class RunFolder:
         logger = logging.getLogger(__package__.partition(".")[0])
         handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler.handleError = lambda record: None  # type: ignore[method-assign]  # a log must not end what it is about
         level = logger.level
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
@@ -103,16 +130,58 @@ class RunFolder:
                 _bring_back(self.path / "stale" / "cells" / name / cell, self.cell(name, cell))
 
 
-def write_text(path: Path, text: str) -> None:
+@contextlib.contextmanager
+def alone(folder: Path, lock: str = ".lock") -> Iterator[None]:
+    """Make a folder and do there what no other process may do at the same time.
+
+    One process holds the whole run, but its workers share fits, and one on another machine may go on after its run was
+    killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / lock).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is that of a full disk or a quota that is used up."""
+    # Libraries that write by themselves (HDF5, safetensors) pass on the system's words only.
+    words = tuple(os.strerror(number) for number in _FULL)
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in _FULL or any(text in str(cause) for text in words):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file, read again only when the file was written again; None where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return _digest(path, (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(path: Path, state: tuple[int, ...]) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Write a file; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path, durable=durable) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = False) -> None:
     """Plain data; whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", durable=durable)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -126,12 +195,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """A table; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

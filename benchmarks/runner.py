@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..data.datasets import Dataset
 from .cells import COLUMNS, Cell, run_cell
 from .environment import environment
-from .run_folder import RunFolder, read_json, write_csv, write_json, write_text
+from .run_folder import RunFolder, disk_is_full, read_json, write_csv, write_json, write_text
 from .schema import LoadedSuite, Suite
 from .spec import did_you_mean
 from .tasks import OpenTask
@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         done: cells with results, those from before included.
-        failed: titles of the cells asked for that failed, and "report" where that could not be written.
+        failed: titles of the cells asked for that failed, now or before, and "report" where that could not be written.
         report: the page.
     """
 
@@ -103,28 +103,34 @@ def run_suite(
     methods: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
     retrain: bool = False,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
     command: Sequence[str] = (),
 ) -> Outcome:
     """Run or resume a suite in a folder.
 
-    Cells that are done are kept. A cell that fails is written down with its traceback, and the others go on.
+    Cells that are done are kept, and so are failures, which are no accidents of a run. A cell that fails is written
+    down with its traceback, and the others go on. What was removed or edited since is computed again.
 
     Args:
         loaded: the suite.
         out: the run folder.
         methods, tasks: run these only; results of others that are done stay in the report.
         retrain: fit anew where fitted methods are packaged.
+        retry_failed: run cells again that failed before.
+        fail_fast: stop at the first cell that fails.
         command: for the record.
 
     Raises:
         SuiteError: for mistakes in the suite, found before anything is computed, and for a folder in use.
+        DiskFullError: when results cannot be written.
     """
     chosen_methods = choose("methods", methods, [method.key for method in loaded.suite.methods])
     chosen_tasks = choose_tasks(loaded.suite, tasks)
     opened = open_tasks(loaded)
     cells = expand(loaded, opened, retrain=retrain)
     folder = RunFolder(out)
-    with folder.locked(), folder.logging():
+    with folder.room(), folder.locked(), folder.logging():
         logger.info("%s", " ".join(command) or f"run {loaded.suite.name}")
         write_text(out / "suite.yaml", loaded.suite.dump())
         write_json(out / "environment.json", environment(command, loaded.plugins))
@@ -132,32 +138,41 @@ def run_suite(
             {name: task.key for name, task in opened.items()},
             {name: {cell.name for cell in group} for name, group in cells.items()},
         )
-        to_run = {
-            name: [c for c in group if c.method.key in chosen_methods and not c.is_done(folder.cell(name, c.name))]
-            for name, group in cells.items()
-            if name in chosen_tasks
-        }
-        _run_cells(folder, to_run)
+
+        def is_wanted(cell: Cell) -> bool:
+            where = folder.cell(cell.task.name, cell.name)
+            kept = cell.is_done(where) or (cell.has_failed(where) and not retry_failed)
+            return cell.method.key in chosen_methods and not kept
+
+        to_run = {opened[name]: list(filter(is_wanted, cells[name])) for name in cells if name in chosen_tasks}
+        _run_cells(folder, to_run, fail_fast)
         _describe(folder, opened, cells)
         asked = [c for name in chosen_tasks for c in cells[name] if c.method.key in chosen_methods]
         return _collect(folder, cells, asked)
 
 
-def _run_cells(folder: RunFolder, to_run: dict[str, list[Cell]]) -> None:
+def _run_cells(folder: RunFolder, to_run: dict[OpenTask, list[Cell]], fail_fast: bool) -> None:
     with tqdm(total=sum(map(len, to_run.values())), unit="cell", disable=None) as bar:
-        for name, group in to_run.items():
-            if not group:
-                continue
-            task = group[0].task
-            bar.set_description(f"{name} · simulating")
-            _measure(task, folder.task(name))
-            for cell in group:
-                bar.set_description(cell.title)
-                where = folder.cell(name, cell.name)
-                run_cell(cell, where, folder.task(name))
-                _tell(cell, where)
-                bar.update()
-            task.close()
+        for cell in run_here(folder, to_run, bar.set_description):
+            where = folder.cell(cell.task.name, cell.name)
+            _tell(cell, where)
+            bar.update()
+            if fail_fast and cell.has_failed(where):
+                return
+
+
+def run_here(
+    folder: RunFolder, to_run: dict[OpenTask, list[Cell]], say: Callable[[str], object] = lambda what: None
+) -> Iterator[Cell]:
+    """Run cells one after another in this process, each task's after its measurements; yields each that has ended."""
+    for task, cells in to_run.items():
+        say(f"{task.name} · simulating")
+        _measure(task, folder.task(task.name))
+        for cell in cells:
+            say(cell.title)
+            run_cell(cell, folder.cell(task.name, cell.name), folder.task(task.name))
+            yield cell
+        task.close()
 
 
 def _measure(task: OpenTask, folder: Path) -> None:
@@ -165,7 +180,9 @@ def _measure(task: OpenTask, folder: Path) -> None:
     with tqdm(total=images, desc="measurements", unit="image", leave=False, disable=None) as bar:
         try:
             task.measure(folder, bar.update)
-        except Exception:  # the task's cells meet it again, and write it down; other tasks go on
+        except Exception as error:  # the task's cells meet it again, and write it down; other tasks go on
+            if disk_is_full(error):
+                raise
             logger.exception("%s: measurements cannot be simulated", task.name)
 
 
@@ -185,8 +202,8 @@ def _tell(cell: Cell, folder: Path) -> None:
 def _describe(folder: RunFolder, tasks: dict[str, OpenTask], cells: dict[str, list[Cell]]) -> None:
     """Write down again what the report says in words: titles, labels, the reference; no number depends on them."""
     for name, task in tasks.items():
-        if (folder.task(name) / "task.json").is_file():
-            write_json(folder.task(name) / "task.json", task.description)
+        if described := read_json(folder.task(name) / "task.json"):
+            write_json(folder.task(name) / "task.json", {**described, **task.description})
         for cell in cells[name]:
             where = folder.cell(name, cell.name) / "spec.json"
             if spec := read_json(where):
@@ -203,7 +220,7 @@ def _collect(folder: RunFolder, cells: dict[str, list[Cell]], asked: list[Cell])
             if cell.is_done(where):
                 rows += cell.rows(where)
                 done += 1
-            elif cell in asked and read_json(where / "status.json").get("state") == "failed":
+            elif cell in asked and cell.has_failed(where):
                 failed.append(cell.title)
     write_csv(folder.path / "results.csv", RESULTS, rows)
     report: Path | None = None
@@ -212,6 +229,8 @@ def _collect(folder: RunFolder, cells: dict[str, list[Cell]], asked: list[Cell])
 
         report = write_report(folder.path)
     except Exception as error:  # the results are there; a picture that cannot be drawn must not hide them
+        if disk_is_full(error):
+            raise
         logger.exception("the report failed")
         tqdm.write(f"the report failed: {type(error).__name__}: {error}; see log.txt", file=sys.stderr)
         failed.append("report")

@@ -110,8 +110,8 @@ class Suite(Spec):
     """A benchmark as plain data: every method on every task, once for each of its seeds.
 
     ``extends`` names a suite to begin with, see :func:`isocenter.benchmarks.extends.extend`.
-    ``reference`` is the method that the others are compared with, and ``metric`` what the report leads with. Specs of
-    plugins are named like built-in ones.
+    ``reference`` is the method that the others are compared with, ``metric`` what the report leads with, and
+    ``time_limit`` the seconds that a cell may take. Specs of plugins are named like built-in ones.
     """
 
     extends: str | None = Field(None, exclude=True, description="Built-in name or path of a suite to begin with.")
@@ -125,6 +125,7 @@ class Suite(Spec):
     tasks: Mapping[Name, Task] = Field(min_length=1)
     reference: Name | None = None
     metric: Literal["psnr", "ssim", "rmse", "nrmse", "haarpsi"] = "psnr"
+    time_limit: Positive | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> Suite:

@@ -162,7 +162,8 @@ class NoiseSpec(Spec):
 class MethodSpec(Spec):
     """A method, its name in results, and the seeds that it is run with.
 
-    ``weights`` is a folder with what the method's ``save`` wrote, used instead of fitting.
+    ``weights`` is a folder with what the method's ``save`` wrote, used instead of fitting. ``time_limit`` bounds the
+    seconds of each cell, its fit included; the suite's counts where a method has none.
     """
 
     kind: str
@@ -170,6 +171,7 @@ class MethodSpec(Spec):
     label: str | None = None
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
     weights: SuitePath | None = None
+    time_limit: Positive | None = None
     title: ClassVar[str] = ""
 
     @abstractmethod
@@ -202,7 +204,7 @@ class MethodSpec(Spec):
 
     def identity(self) -> dict[str, Any]:
         """What reconstructions depend on, as plain data."""
-        return self.model_dump(mode="json", exclude={"name", "label", "seeds", "weights"})
+        return self.model_dump(mode="json", exclude={"name", "label", "seeds", "weights", "time_limit"})
 
 
 def mistake(message: str, *at: str | int) -> PydanticCustomError:

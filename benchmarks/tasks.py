@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from .. import __version__
 from ..data.datasets import SPLITS, Dataset
 from ..data.problem import Problem, SimulatedProblem, StoredProblem, store
+from ..data.whole_file import remove_leftovers
 from ..physics import LinearOperator
-from .run_folder import read_json, write_json
+from .run_folder import alone, file_digest, read_json, write_json
 from .schema import LoadedSuite, Task
 from .spec import MethodSpec
 
@@ -107,8 +108,8 @@ class OpenTask:
             dataset = self.dataset
             return self.spec.physics.simulator(dataset.image_shape, dataset.pixel_size, dataset.oversampling)
 
-    def simulated(self, split: str) -> Problem:
-        """A split whose measurements are simulated when they are asked for."""
+    def simulated(self, split: str, *, keep: bool = True) -> Problem:
+        """A split whose measurements are simulated when they are asked for; ``keep`` them in memory or not."""
         with self.loaded.at("tasks", self.name, "noise"):
             noise = self.spec.noise.build()
         family, dataset = self.spec.family, self.dataset
@@ -120,6 +121,7 @@ class OpenTask:
             noise,
             self.loaded.suite.seed,
             self.simulate,
+            keep,
         )
 
     @cached_property
@@ -137,24 +139,21 @@ class OpenTask:
         return StoredProblem(folder / MEASUREMENTS, split, self.physics)
 
     def measure(self, folder: Path, progress: Callable[[], object] = lambda: None) -> None:
-        """Write ``task.json`` and the measurements of the validation and test images, unless they are there."""
-        if self._measured(folder):
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MEASUREMENTS).unlink(missing_ok=True)
-        store(folder / MEASUREMENTS, {s: self.simulated(s) for s in ("validation", "test")}, progress)
-        write_json(folder / "task.json", self.description)
-        logger.info("%s: measurements written", self.name)
+        """Write ``task.json`` and the measurements of the validation and test images, unless they are there.
 
-    def _measured(self, folder: Path) -> bool:
-        if read_json(folder / "task.json").get("key") != self.key:
-            return False
-        try:
-            ids = {split: self.stored(folder, split).ids for split in ("validation", "test")}
-        except (OSError, KeyError, ValueError) as error:
-            logger.warning("%s: measurements are damaged and simulated again (%s)", self.name, error)
-            return False
-        return all(ids[split] == tuple(s.id for s in self.dataset.splits[split]) for split in ids)
+        ``task.json`` holds the hash of the measurements, so that damage is noticed.
+        """
+        path = folder / MEASUREMENTS
+        with alone(folder):
+            known = read_json(folder / "task.json")
+            if known.get("key") == self.key and known.get("sha256") and known["sha256"] == file_digest(path):
+                return
+            if known:
+                logger.warning("%s: the measurements are not those that were written; simulated again", self.name)
+            remove_leftovers(folder)
+            store(path, {split: self.simulated(split, keep=False) for split in ("validation", "test")}, progress)
+            write_json(folder / "task.json", {**self.description, "sha256": file_digest(path)})
+            logger.info("%s: measurements written", self.name)
 
     @cached_property
     def description(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from torch import Tensor
 from ..physics import LinearOperator
 from ..physics.noise import GaussianNoise, Noise, seeded_generator
 from .datasets import Dataset, Sample
+from .whole_file import whole_file
+
+HDF5_OVERHEAD = 1 << 16
+"""Bytes that a file takes beside its numbers, at most."""
 
 
 class Problem(ABC):
@@ -52,7 +57,7 @@ class Problem(ABC):
 
 
 class SimulatedProblem(Problem):
-    """Measurements simulated when they are asked for; images and noise-free measurements are kept in memory.
+    """Measurements simulated when they are asked for; images and noise-free measurements stay in memory.
 
     The noise of an image is drawn from a generator seeded by ``seed``, the dataset, the image, the task and the draw,
     so that it depends neither on the method nor on the order or number of images.
@@ -66,6 +71,7 @@ class SimulatedProblem(Problem):
             truth when absent.
         noise: added to the noise-free measurement.
         seed: of the suite.
+        keep: all images in memory; otherwise the last one only, for going through them once.
     """
 
     def __init__(
@@ -77,8 +83,9 @@ class SimulatedProblem(Problem):
         noise: Noise,
         seed: int,
         simulate: Callable[[Tensor], Tensor] | None = None,
+        keep: bool = True,
     ) -> None:
-        self.task, self.dataset, self.samples = task, dataset, tuple(samples)
+        self.task, self.dataset, self.samples, self.keep = task, dataset, tuple(samples), keep
         self.physics, self.noise, self.seed, self.simulate = physics, noise, seed, simulate
         self.data_range = dataset.data_range
         self.noise_level = noise.sigma if isinstance(noise, GaussianNoise) and not noise.relative else None
@@ -103,6 +110,9 @@ class SimulatedProblem(Problem):
         truth = self.dataset.coarsen(fine)
         with torch.no_grad():
             clean = self.physics.A(truth[None]) if self.simulate is None else self.simulate(fine[None])
+        if not self.keep:
+            self._truths.clear()
+            self._clean.clear()
         self._truths[i], self._clean[i] = truth, clean[0]
 
 
@@ -140,8 +150,8 @@ class StoredProblem(Problem):
 
 def store(path: Path, problems: dict[str, Problem], progress: Callable[[], object] = lambda: None) -> None:
     """Simulate each problem once and write it under its split's name; atomically, so that a file is whole or absent."""
-    partial = path.with_suffix(".partial")
-    with h5py.File(partial, "w") as file:
+    numbers = sum(len(p) * (math.prod(p.physics.domain) + math.prod(p.physics.range)) for p in problems.values())
+    with whole_file(path, size=4 * numbers + HDF5_OVERHEAD) as partial, h5py.File(partial, "w") as file:
         for split, problem in problems.items():
             group = file.create_group(split)
             file.attrs["data_range"] = problem.data_range
@@ -155,4 +165,3 @@ def store(path: Path, problems: dict[str, Problem], progress: Callable[[], objec
             for i in range(len(problem)):
                 truths[i], measurements[i] = problem.truth(i), problem.measurement(i)
                 progress()
-    partial.replace(path)

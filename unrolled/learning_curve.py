@@ -6,6 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..data.whole_file import whole_file
+
 TABLE = "training.csv"
 PICTURE = "training.png"
 COLUMNS = ("step", "loss", "validation_psnr", "learning_rate", "seconds")
@@ -15,12 +17,10 @@ Row = dict[str, float]
 
 def write_table(folder: Path, curve: Sequence[Row]) -> None:
     """``training.csv``, a row for each validation; whole or as it was."""
-    partial = folder / f"{TABLE}.partial"
-    with partial.open("w", newline="") as file:
+    with whole_file(folder / TABLE) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows((int(row["x"]), *(f"{row[name]:.6g}" for name in COLUMNS[1:])) for row in curve)
-    partial.replace(folder / TABLE)
 
 
 def write_picture(folder: Path, curve: Sequence[Row]) -> None:
@@ -41,6 +41,5 @@ def write_picture(folder: Path, curve: Sequence[Row]) -> None:
     for axes in (left, right):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-    partial = folder / f"{PICTURE}.partial"
-    figure.savefig(partial, dpi=110, format="png")
-    partial.replace(folder / PICTURE)
+    with whole_file(folder / PICTURE) as partial:
+        figure.savefig(partial, dpi=110, format="png")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..data.whole_file import whole_file
 from .contract import Network
 
 
@@ -89,9 +89,8 @@ def read_weights(path: Path, make: Callable[[int], Network]) -> tuple[Network, C
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file; whole or not at all."""
-    partial = path.with_suffix(".partial")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
-    os.replace(partial, path)
+    with whole_file(path, durable=True) as partial:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -26,9 +26,9 @@ from isocenter.data.datasets import Dataset, Sample
 LOG = Path(__file__).with_name("log")
 
 
-def disc(radius):
-    y, x = np.mgrid[-8:8, -8:8] + 0.5
-    return (np.hypot(x, y) < radius).astype(np.float32)
+def disc(radius, size):
+    y, x = np.mgrid[:size, :size] - size / 2 + 0.5
+    return (np.hypot(x, y) < radius * size / 16).astype(np.float32)
 
 
 class Discs(DatasetSpec):
@@ -36,15 +36,17 @@ class Discs(DatasetSpec):
     train: int = 4
     validation: int = 2
     test: int = 3
+    size: int = 16
 
     def build(self, name):
         def samples(split, count):
             return tuple(
-                Sample(f"{split}-{k}", f"{split}-{k // 2}", lambda r=k % 5 + 2: disc(r)) for k in range(count)
+                Sample(f"{split}-{k}", f"{split}-{k // 2}", lambda r=k % 5 + 2: disc(r, self.size))
+                for k in range(count)
             )
 
         splits = {split: samples(split, getattr(self, split)) for split in ("train", "validation", "test")}
-        return Dataset(name, (16, 16), 1, 1.0, 1.0, "", (0.0, 1.0), ("discs",), splits)
+        return Dataset(name, (self.size, self.size), 1, 1.0, 1.0, "", (0.0, 1.0), ("discs",), splits)
 
     def training_identity(self):
         return self.model_dump(mode="json", exclude={"test"})
@@ -70,6 +72,12 @@ class Scale(Method):
             return physics.direct(y) * float("nan")
         if trouble == "shape":
             return physics.direct(y)[..., 1:]
+        if trouble == "memory":
+            return np.empty(1 << 50)
+        if trouble == "torch-memory":
+            return torch.empty(1 << 50)
+        while trouble == "spins":
+            y = y + 1
         if trouble == "warns":
             warnings.warn(f"did not converge, residual {float(y.norm()):.3e}")
         if trouble in ("interrupt", "kill") and not LOG.with_name("survived").exists():
@@ -92,7 +100,9 @@ class Scale(Method):
 
 class ScaleSpec(MethodSpec):
     kind: Literal["scale"]
-    trouble: Literal["none", "raises", "nan", "shape", "warns", "interrupt", "kill"] = "none"
+    trouble: Literal[
+        "none", "raises", "nan", "shape", "memory", "torch-memory", "spins", "warns", "interrupt", "kill"
+    ] = "none"
     budget: int = 1
     title: ClassVar[str] = "Scaled"
 
@@ -141,7 +151,7 @@ def suite(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Figures take seconds and have tests of their own."""
-    if request.module.__name__.endswith(("test_runner", "test_packaged")):
+    if request.module.__name__.endswith(("test_runner", "test_faults", "test_cluster")):
         from isocenter.benchmarks import report
 
         monkeypatch.setattr(report, "write_report", lambda run: run / "report.html")

@@ -174,3 +174,30 @@ def test_a_run_that_is_killed_resumes_to_the_same_numbers(suite, monkeypatch, ca
     assert code == 0
     assert "6 cells done" in text
     assert psnr(killed) == psnr(whole)
+
+
+def test_an_interrupt_ends_in_one_line_and_the_run_goes_on(suite, monkeypatch, capsys):
+    arguments = ["run", str(suite), "--out", str(suite.parent / "out"), "--set", "methods.scale.trouble=interrupt"]
+    code, text, errors = isocenter(monkeypatch, capsys, *arguments)
+    assert (code, text) == (130, "")
+    assert errors.splitlines()[-1] == "interrupted; the same command goes on where this one stopped"
+    assert "Traceback" not in errors
+    code, text, _ = isocenter(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert text.startswith("6 cells done, 0 failed")
+
+
+def test_failed_cells_are_run_again_when_asked(suite, monkeypatch, capsys):
+    (suite.parent / "survived").touch()
+    arguments = ["run", str(suite), "--out", str(suite.parent / "out"), "--methods", "scale", "--tasks", "denoising"]
+    slow = [*arguments, "--set", "methods.scale.trouble=kill", "--set", "time_limit=1e-3"]
+    code, _, errors = isocenter(monkeypatch, capsys, *slow, "--fail-fast")
+    assert code == 1
+    assert errors.count("failed: denoising") == 1
+    code, text, errors = isocenter(monkeypatch, capsys, *slow[:-2])  # the failure is kept, the other cell runs
+    assert code == 1
+    assert text.startswith("1 cells done, 1 failed")
+    assert "--retry failed runs failed cells again" in errors
+    code, text, _ = isocenter(monkeypatch, capsys, *slow[:-2], "--retry", "failed")
+    assert code == 0
+    assert text.startswith("2 cells done, 0 failed")

@@ -162,7 +162,7 @@ def test_a_failed_cell_is_written_down_and_the_others_go_on(suite, trouble, mess
 def test_measurements_that_cannot_be_simulated_fail_their_task_only(suite):
     plugin = suite.parent / "plugin.py"
     plugin.write_text(
-        plugin.read_text().replace("def disc(radius):", "def disc(radius):\n    return np.zeros((3, 3))\n")
+        plugin.read_text().replace("def disc(radius, size):", "def disc(radius, size):\n    return np.zeros((3, 3))\n")
     )
     outcome = run(suite)
     assert outcome.done == 0
