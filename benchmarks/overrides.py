@@ -35,18 +35,19 @@ def override(raw: dict[str, Any], lines: Lines, text: str) -> None:
 def assign(container: Any, steps: Sequence[str], value: Any, place: Place = ()) -> list[Place]:
     """Set a value in mappings and lists, and return the places where it stands now.
 
-    Steps are keys; positions, names or kinds in lists; or ``*`` for every entry. Keys that hold dots, such as those of
-    a grid, are found too. Mappings on the way that are not there are made, but no dataset and no task.
+    Steps are keys; positions, names or kinds in lists; or ``*`` for every entry. Keys and names that hold dots are
+    found. Mappings on the way that are not there are made, but no dataset and no task.
 
     Raises:
         LookupError: a step that leads nowhere.
     """
-    if isinstance(container, dict) and ".".join(steps) in container:
-        steps = [".".join(steps)]
+    known = _names(container)
+    n = next((n for n in range(len(steps), 1, -1) if ".".join(steps[:n]) in known), 1)
+    step, rest = ".".join(steps[:n]), steps[n:]
     places = []
-    for key in _keys(container, place, steps[0]):
+    for key in _keys(container, place, step, known):
         here = (*place, key)
-        if len(steps) == 1:
+        if not rest:
             container[key] = value
             places.append(here)
             continue
@@ -54,22 +55,27 @@ def assign(container: Any, steps: Sequence[str], value: Any, place: Place = ()) 
             if place in (("tasks",), ("data",)):
                 raise LookupError(f"{spell(place)} has no {key!r}{did_you_mean(key, container)}")
             container[key] = {}
-        places += assign(container[key], steps[1:], value, here)
+        places += assign(container[key], rest, value, here)
     return places
 
 
-def _keys(container: Any, place: Place, step: str) -> list[Any]:
+def _names(container: Any) -> list[str]:
+    """What entries are called."""
+    if isinstance(container, list):
+        return [str(entry.get("name", entry.get("kind"))) if isinstance(entry, dict) else "" for entry in container]
+    return list(container) if isinstance(container, dict) else []
+
+
+def _keys(container: Any, place: Place, step: str, known: list[str]) -> list[Any]:
     where = spell(place) or "the suite"
     if isinstance(container, dict):
-        return list(container) if step == "*" else [step]
-    if isinstance(container, list):
-        if step == "*":
-            return list(range(len(container)))
-        if step.isdigit() and int(step) < len(container):
-            return [int(step)]
-        names = [entry.get("name", entry.get("kind")) if isinstance(entry, dict) else None for entry in container]
-        if step in names:
-            return [names.index(step)]
-        known = [str(name) for name in names if name is not None]
-        raise LookupError(f"{where} has no entry {step!r}{did_you_mean(step, known)}")
-    raise LookupError(f"{where} is a single value, {container!r}, and has no {step!r}")
+        return known if step == "*" else [step]
+    if not isinstance(container, list):
+        raise LookupError(f"{where} is a single value, {container!r}, and has no {step!r}")
+    if step == "*":
+        return list(range(len(container)))
+    if step.isdigit() and int(step) < len(container):
+        return [int(step)]
+    if step in known:
+        return [known.index(step)]
+    raise LookupError(f"{where} has no entry {step!r}{did_you_mean(step, filter(None, known))}")

@@ -267,12 +267,13 @@ def find_suite(name_or_path: str | Path, folder: Path = Path()) -> Path:
     known = built_in_suites()
     if str(name_or_path) in known:
         return known[str(name_or_path)]
-    path = folder / Path(name_or_path).expanduser()
-    if path.is_dir() and (path / "suite.yaml").is_file():
-        return path / "suite.yaml"  # the suite of a run
-    if path.is_file():
-        return path
     name = str(name_or_path)
+    with contextlib.suppress(OSError):  # a name that cannot be one of a file
+        path = folder / Path(name).expanduser()
+        if path.is_dir() and (path / "suite.yaml").is_file():
+            return path / "suite.yaml"  # the suite of a run
+        if path.is_file():
+            return path
     raise SuiteError(f"there is no suite {name!r}, neither built in nor as a file{did_you_mean(name, known)}")
 
 

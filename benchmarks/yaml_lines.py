@@ -12,6 +12,8 @@ import yaml
 Place = tuple[str | int, ...]  # keys and list positions, from the root
 
 _LARGEST = 100_000  # values in a file once aliases are written out
+_LONGEST = 1_000_000  # bytes of a file
+_SCALARS = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
 
 
 class SuiteError(ValueError):
@@ -118,6 +120,8 @@ def load(file: Path) -> tuple[Any, Lines]:
         SuiteError: for a file that cannot be read, is not YAML, or gives a key twice.
     """
     try:
+        if file.stat().st_size > _LONGEST:
+            raise SuiteError(f"{file}: it holds more than {_LONGEST:,} bytes, which is no suite")
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -156,7 +160,13 @@ class _Builder:
         if self.count > _LARGEST:
             raise self.lines.error(place, f"the file holds more than {_LARGEST} values; does an alias repeat itself?")
         if isinstance(node, yaml.ScalarNode):
-            return self.loader.construct_object(node)
+            if node.tag not in _SCALARS:
+                raise self.lines.error(place, f"the tag {node.tag} has no meaning in a suite")
+            try:
+                return self.loader.construct_object(node)
+            except (ValueError, LookupError) as error:  # of a tag such as !!int, or of an endless number
+                kind = node.tag.rpartition(":")[2]
+                raise self.lines.error(place, f"{node.value[:40]!r} is not of the type {kind}") from error
         if node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
             raise self.lines.error(place, f"the tag {node.tag} has no meaning in a suite")
         if id(node) in self.open:

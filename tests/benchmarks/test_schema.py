@@ -196,6 +196,8 @@ def test_plugins_bring_their_own_kinds(suite):
         ("methods.1.tol=1e-5", ("methods", 1, "tol"), 1e-5),
         ("tasks.mri.noise.kind=none", ("tasks", "mri", "noise", "kind"), "none"),
         ("tasks.ct.noise={kind: none}", ("tasks", "ct", "noise"), {"kind": "none"}),
+        ("tasks.ct.physics.geometry={kind: parallel, views: 3}", ("tasks", "ct", "physics", "geometry", "views"), 3),
+        ("methods.*.seeds=[1, 2]", ("methods", 0, "seeds"), [1, 2]),
     ],
 )
 def test_set_changes_one_value(tmp_path, text, place, value):
@@ -212,6 +214,9 @@ def test_set_changes_one_value(tmp_path, text, place, value):
         ("methods.tvv.max_iter=9", "methods has no entry 'tvv', did you mean 'tv'?"),
         ("name", "expected key.key=value"),
         ("name.x=1", "name is a single value"),
+        ("methods.2.tol=1", "methods has no entry '2'; known: direct, tv"),
+        ("tasks.cd.noise.sigma=1", "--set tasks.cd.noise.sigma=1: tasks has no 'cd', did you mean 'ct'?"),
+        ("data.haed.test=1", "--set data.haed.test=1: data has no 'haed', did you mean 'head'?"),
         ("seed=[", "the value is not YAML"),
     ],
 )
@@ -219,6 +224,19 @@ def test_set_names_its_own_mistakes(tmp_path, text, message):
     with pytest.raises(SuiteError) as caught:
         load_suite(write(tmp_path, SUITE), [text])
     assert message in str(caught.value)
+
+
+def test_set_finds_items_of_lists_and_names_with_dots(tmp_path):
+    text = (
+        SUITE.replace("kind: tv,", "kind: tv, name: tv.2,")
+        .replace("views: 30", "angles: [0, 1]")
+        .replace(": tv\n", ": tv.2\n")
+    )
+    file = write(tmp_path, text.replace("  ct:", "  ct-0.5:"))
+    overrides = ["methods.tv.2.tol=1e-5", "tasks.ct-0.5.physics.geometry.angles.1=0.5"]
+    suite = load_suite(file, overrides).suite
+    assert suite.methods[1].tol == 1e-5
+    assert suite.tasks["ct-0.5"].physics.geometry.angles == (0, 0.5)
 
 
 def test_a_single_dataset_needs_no_name(suite):
@@ -249,6 +267,50 @@ def test_yaml_aliases_merge_and_bombs(tmp_path):
     bomb = "".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]\n" for i in range(1, 12))
     with pytest.raises(SuiteError, match="more than 100000 values"):
         load(write(tmp_path, "k0: &k0 [x]\n" + bomb))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "s.yaml:1: the suite is empty"),
+        (b"# nothing\n", "s.yaml:1: the suite is empty"),
+        (b"- a\n", "s.yaml:1: a suite is a mapping with name, data, methods and tasks"),
+        ("title: é\n".encode("latin-1"), "s.yaml: cannot read the suite: it is not UTF-8 text"),
+        ("title: é\n".encode("utf-16"), "s.yaml: cannot read the suite: it is not UTF-8 text"),
+        (b"name: a\x00b\n", "s.yaml:1: not valid YAML: unacceptable character #x0000"),
+        (b"data:\n\tkind: x\n", "s.yaml:2: not valid YAML: while scanning for the next token, found character '\\t'"),
+        (b"a: 1\n---\nb: 2\n", "s.yaml:2: not valid YAML: expected a single document"),
+        (b"data:\n  kind: a\n  kind: b\n", "s.yaml:2: data.kind: this key is given twice, again on line 3"),
+        (b'name: a\n"name": b\n', "s.yaml:1: name: this key is given twice, again on line 2"),
+        (b"? [a, b]\n: 1\n", "s.yaml:1: line 1 has a key that is not text"),
+        (b"a: &a {<<: *a}\n", "s.yaml:1: a: an alias refers to the value that it is part of"),
+        (b"a: *b\n", "s.yaml:1: not valid YAML: found undefined alias 'b'"),
+        (b"a: " + b"[" * 5000 + b"]" * 5000, "s.yaml:1: not valid YAML: maximum recursion depth exceeded"),
+        (
+            b"name: a\nseed: !!python/name:os.system\n",
+            "s.yaml:2: seed: the tag tag:yaml.org,2002:python/name:os.system",
+        ),
+        (b"name: !own x\n", "s.yaml:1: name: the tag !own has no meaning in a suite"),
+        (b"name: !!binary aGVsbG8=\n", "s.yaml:1: name: the tag tag:yaml.org,2002:binary has no meaning in a suite"),
+        (b"data: !!set {a}\n", "s.yaml:1: data: the tag tag:yaml.org,2002:set has no meaning in a suite"),
+        (b"seed: !!bool maybe\n", "s.yaml:1: seed: 'maybe' is not of the type bool"),
+        (b"seed: " + b"9" * 5000, f"s.yaml:1: seed: '{'9' * 40}' is not of the type int"),
+        (b"#" * 1_000_001, "s.yaml: it holds more than 1,000,000 bytes, which is no suite"),
+        (b"<script>: 1\n", "s.yaml:1: unknown key '<script>'"),
+    ],
+)
+def test_a_file_that_is_no_suite_ends_in_one_line(tmp_path, content, message):
+    (tmp_path / "s.yaml").write_bytes(content)
+    with pytest.raises(SuiteError) as caught:
+        load_suite(tmp_path / "s.yaml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", ".", "/dev/null", "a\x00b", "x" * 5000, "~nobody/x"])
+def test_a_name_of_no_file_ends_in_one_line(name):
+    with pytest.raises(SuiteError, match="there is no suite"):
+        load_suite(name)
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-5, 500) | st.floats() | st.sampled_from(["", "tv", "x", "/", "T1"])
