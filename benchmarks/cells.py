@@ -112,17 +112,19 @@ class Cell:
         return short_hash({"tasks": tasks, "method": self.method.identity(), "seed": self.seed})
 
     @cached_property
-    def key(self) -> str:
-        """Hash of everything that the cell's numbers depend on."""
+    def identity(self) -> dict[str, Any]:
+        """Everything that the cell's numbers depend on, as plain data."""
         if self.weights:
             fitted = packaged.digest(self.weights)
         elif self.source is not None:
             fitted = self.source.key
         else:
             fitted = self.fit_key if self.trained_on else ""
-        return short_hash(
-            {"task": self.task.identity, "method": self.method.identity(), "seed": self.seed, "weights": fitted}
-        )
+        return {"task": self.task.identity, "method": self.method.identity(), "seed": self.seed, "weights": fitted}
+
+    @property
+    def key(self) -> str:
+        return short_hash(self.identity)
 
     @property
     def name(self) -> str:
@@ -200,9 +202,7 @@ def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -
     method = cell.method.build(cell.seed)
     spec = {"task": cell.task.name, "method": cell.method.key, "label": cell.method.heading, "seed": cell.seed}
     group = "oracle" if cell.method.oracle else method.group
-    write_json(
-        folder / "spec.json", {**spec, "kind": cell.method.kind, "group": group, "settings": cell.method.identity()}
-    )
+    write_json(folder / "spec.json", {**spec, "kind": cell.method.kind, "group": group, "identity": cell.identity})
     cell.task.measure(measurements)
     fit = fit_cell(cell, method, folder, measurements)
     write_json(folder / "fit.json", fit)

@@ -9,14 +9,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .yaml_lines import SuiteError, one_line
-
-if TYPE_CHECKING:
-    from .schema import LoadedSuite
 
 app = typer.Typer(
     add_completion=False,
@@ -85,7 +82,20 @@ def run(
     folder = out or Path("runs") / loaded.suite.name
     _limit_threads(threads)
     if dry_run:
-        _dry_run(loaded, folder, retrain, _names(methods), _names(tasks))
+        from .plan import plan, summary
+        from .run_folder import RunFolder
+        from .runner import choose, choose_tasks, expand, open_tasks
+
+        plans = plan(
+            RunFolder(folder),
+            expand(loaded, open_tasks(loaded), retrain=retrain),
+            choose("methods", _names(methods), [method.key for method in loaded.suite.methods]),
+            choose_tasks(loaded.suite, _names(tasks)),
+            retry_failed=retry is not None,
+        )
+        for entry in plans:
+            typer.echo(entry)
+        typer.echo(summary(plans))
         return
     from .runner import run_suite
 
@@ -163,6 +173,31 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
         typer.echo(write_report(run))
     except (ValueError, OSError) as error:
         raise SuiteError(str(error)) from error
+
+
+@app.command()
+def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Show how far a run is: cells by state, time, what is running and what failed."""
+    from .progress import status_lines
+
+    for line in status_lines(run):
+        typer.echo(line)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another one.")],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every pair of images there.")] = None,
+) -> None:
+    """Compare two runs image by image, and tell what they did differently."""
+    from .compare import compare_runs
+
+    comparison = compare_runs(first, second)
+    for line in comparison.lines():
+        typer.echo(line)
+    if csv is not None:
+        comparison.write(csv)
 
 
 @app.command("list")
@@ -250,24 +285,6 @@ def main() -> None:
             os._exit(1)  # HDF5 would crash over files that it could not write
         typer.echo(f"isocenter: {type(error).__name__}: {one_line(error)} (--debug shows where)", err=True)
         sys.exit(1)
-
-
-def _dry_run(
-    loaded: LoadedSuite, folder: Path, retrain: bool, methods: list[str] | None, tasks: list[str] | None
-) -> None:
-    from .run_folder import RunFolder
-    from .runner import choose, choose_tasks, expand, open_tasks
-
-    chosen_methods = choose("methods", methods, [method.key for method in loaded.suite.methods])
-    chosen_tasks = choose_tasks(loaded.suite, tasks)
-    run_folder = RunFolder(folder)
-    for name, group in expand(loaded, open_tasks(loaded), retrain=retrain).items():
-        for cell in group:
-            if name not in chosen_tasks or cell.method.key not in chosen_methods:
-                continue
-            state = "done" if cell.is_done(run_folder.cell(name, cell.name)) else "to run"
-            weights = ", packaged weights" if cell.weights else ""
-            typer.echo(f"{state:<7} {name}/{cell.name}{weights}")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..data.whole_file import remove_leftovers, whole_file
 from .yaml_lines import SuiteError
@@ -42,6 +42,26 @@ class RunFolder:
 
     def cell(self, task: str, name: str) -> Path:
         return self.path / "cells" / task / name
+
+    def stale_cell(self, task: str, name: str) -> Path:
+        return self.path / "stale" / "cells" / task / name
+
+    def cells(self) -> list[tuple[str, Path]]:
+        """The cells that are there, each with its task."""
+        return _cells(self.path / "cells")
+
+    def stale_cells(self) -> list[tuple[str, Path]]:
+        """The cells of other versions of the suite."""
+        return _cells(self.path / "stale" / "cells")
+
+    def owner(self) -> str | None:
+        """The process that is running here; None where there is none."""
+        try:
+            file = (self.path / LOCK).open("r")
+        except OSError:
+            return None
+        with file:
+            return file.read().strip() or "unknown" if _is_held(file) else None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -118,16 +138,16 @@ class RunFolder:
             key = read_json(folder / "task.json").get("key", "unknown")
             if tasks.get(folder.name) != key:
                 _move(folder, self.path / "stale" / "tasks" / f"{folder.name}-{key}")
+        for task_name, folder in self.cells():
+            if folder.name not in cells.get(task_name, ()):
+                _move(folder, self.stale_cell(task_name, folder.name))
         for task in _folders(self.path / "cells"):
-            for folder in _folders(task):
-                if folder.name not in cells.get(task.name, ()):
-                    _move(folder, self.path / "stale" / "cells" / task.name / folder.name)
             if task.name not in cells and not any(task.iterdir()):
                 task.rmdir()
         for name, key in tasks.items():
             _bring_back(self.path / "stale" / "tasks" / f"{name}-{key}", self.task(name))
             for cell in cells[name]:
-                _bring_back(self.path / "stale" / "cells" / name / cell, self.cell(name, cell))
+                _bring_back(self.stale_cell(name, cell), self.cell(name, cell))
 
 
 @contextlib.contextmanager
@@ -207,6 +227,29 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def is_worked_on(folder: Path, lock: str = ".lock") -> bool:
+    """Whether a process is in :func:`alone` there."""
+    try:
+        file = (folder / lock).open("r")
+    except OSError:
+        return False
+    with file:
+        return _is_held(file)
+
+
+def _is_held(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+
+
+def _cells(path: Path) -> list[tuple[str, Path]]:
+    return [(task.name, cell) for task in _folders(path) for cell in _folders(task)]
 
 
 def _folders(path: Path) -> list[Path]:

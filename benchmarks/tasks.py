@@ -181,7 +181,6 @@ class OpenTask:
             "published": [row.model_dump(mode="json") for row in spec.published],
             "images": [sample.id for sample in dataset.splits["test"]],
             "warnings": [],
-            "identity": self.identity,
             "key": self.key,
         }
 

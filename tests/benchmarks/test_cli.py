@@ -76,6 +76,8 @@ def test_a_failed_cell_gives_exit_code_1_and_a_report(suite, monkeypatch, capsys
         (["check", "SUITE", "--set", "data.test=0"], "there are no test images"),
         (["report", "nowhere"], "nowhere is not a run folder"),
         (["fetch", "open-mss"], "open-ms"),
+        (["status", "nowhere"], "nowhere is not a run folder"),
+        (["compare", "nowhere", "elsewhere"], "nowhere is not a run folder"),
     ],
 )
 def test_mistakes_give_one_line_and_exit_code_2(suite, monkeypatch, capsys, arguments, message):
@@ -94,11 +96,15 @@ def test_dry_run_lists_cells_and_writes_nothing(suite, monkeypatch, capsys):
     out = suite.parent / "out"
     code, text, _ = isocenter(monkeypatch, capsys, "run", str(suite), "--out", str(out), "--dry-run")
     assert code == 0
-    assert [line.split("/")[0] for line in text.splitlines()] == ["to run  denoising"] * 3 + ["to run  inpainting"] * 3
+    lines = text.splitlines()
+    assert [line.split("/")[0] for line in lines] == ["to run  denoising"] * 3 + ["to run  inpainting"] * 3 + [
+        "6 to run"
+    ]
+    assert all(line.endswith("  (new)") for line in lines[:-1])
     assert not out.exists()
     isocenter(monkeypatch, capsys, "run", str(suite), "--out", str(out), "--methods", "direct")
     _, text, _ = isocenter(monkeypatch, capsys, "run", str(suite), "--out", str(out), "--dry-run")
-    assert [line[:6] for line in text.splitlines()].count("done  ") == 2
+    assert text.splitlines()[-1] == "2 cached, 4 to run"
 
 
 def test_check_tries_images_and_operators(suite, monkeypatch, capsys):

@@ -95,8 +95,10 @@ def test_a_run_folder_holds_what_the_report_needs(suite):
     spec = json.loads((cell(folder, "denoising", "scale-1") / "spec.json").read_text())
     assert spec == {
         "task": "denoising", "method": "scale", "label": "Scaled", "seed": 1, "kind": "scale", "group": "learned",
-        "settings": {"kind": "scale", "trouble": "warns", "budget": 1},
+        "identity": spec["identity"],
     }  # fmt: skip
+    assert spec["identity"]["method"] == {"kind": "scale", "trouble": "warns", "budget": 1}
+    assert spec["identity"]["task"]["noise"] == {"kind": "gaussian", "sigma": 0.1, "relative": None}
     state = status(cell(folder, "denoising", "scale-1"))
     assert state["state"] == "done"
     assert len(state["warnings"]) == 1
@@ -111,7 +113,6 @@ def test_a_run_folder_holds_what_the_report_needs(suite):
     own = state["environment"]
     assert own == {key: environment[key] for key in own}  # a cell's own, whatever the run is gone on with
     assert {"source", "git", "versions", "cpu", "threads"} <= set(own)
-    assert task["identity"]["noise"] == {"kind": "gaussian", "sigma": 0.1, "relative": None}
     assert load_suite(folder).suite.seed == 3
     assert "denoising · Scaled seed 1" in (folder / "log.txt").read_text()
 
