@@ -63,12 +63,13 @@ class PhantomsSpec(DatasetSpec):
     oversampling: Count = 1
     contrast: Literal["T1", "T2", "FLAIR"] = "T1"
     attenuation: HounsfieldSpec = HounsfieldSpec()
+    blur: bool = False
     complex: SimulatedPhaseSpec | None = None
 
     @model_validator(mode="after")
     def _fits_the_family(self) -> PhantomsSpec:
         # Keys without a meaning would pass for a setting that has an effect.
-        for key, family in (("contrast", "head"), ("attenuation", "torso")):
+        for key, family in (("contrast", "head"), ("attenuation", "torso"), ("blur", "breast")):
             changed = getattr(self, key) != type(self).model_fields[key].default
             if changed and self.family != family:
                 raise mistake(f"only the {family} phantom has {key}; the family is {self.family}", key)
@@ -91,12 +92,14 @@ class PhantomsSpec(DatasetSpec):
             oversampling=self.oversampling,
             contrast=self.contrast,
             attenuation=self.attenuation.build(),
+            blur=self.blur,
         )
         return dataset if self.complex is None else with_simulated_phase(dataset, self.complex.seed)
 
     def identity(self) -> dict[str, Any]:
         # Keys younger than the packaged weights are left out at their defaults, so that these stay valid.
-        return self.model_dump(mode="json", exclude={"complex"} if self.complex is None else None)
+        young = {name for name in ("blur", "complex") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=young)
 
     def training_identity(self) -> dict[str, Any]:
         identity = self.identity()

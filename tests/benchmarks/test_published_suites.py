@@ -98,3 +98,110 @@ def test_one_fit_serves_the_papers_image_and_fresh_phantoms(tmp_path: Path, no_p
         "shepp-logan-test-0000",
         "ellipses-test-0000",
     }
+
+
+@pytest.mark.parametrize(("suite", "size"), [("do-cnns-solve-ct", 128), ("do-cnns-solve-ct-256", 256)])
+def test_the_scan_of_breasts_has_the_undersampling_of_the_paper(suite: str, size: int) -> None:
+    """A quarter as many views as pixels and twice as many elements, which see the disc of 18 cm and nothing beside."""
+    loaded = load_suite(suite)
+    for name in loaded.suite.tasks:
+        task = OpenTask(loaded, name)
+        geometry = task.physics.geometry
+        assert geometry.angles == pytest.approx(2 * np.pi * np.arange(size // 4) / (size // 4))
+        assert (geometry.source_axis, geometry.source_detector) == (500, 1000)
+        ends = geometry.detector_coordinates()[[0, -1]] + geometry.spacing / 2 * np.array([-1, 1])
+        assert 500 * np.sin(np.arctan(ends / 1000)) == pytest.approx([-90, 90])
+        assert len(geometry.detector_coordinates()) == 2 * size
+        assert task.dataset.shape == (size, size)
+        assert size * task.dataset.pixel_size == pytest.approx(180)
+        assert task.description["metric"] == "rmse"
+    gradients = {}
+    for name in ("sharp", "blurred"):
+        test = OpenTask(loaded, name).simulated("test")
+        image = test.truth(0)[0]
+        assert float(image.max()) > 0.0233  # specks
+        rows, columns = image.diff(dim=0)[:, :-1], image.diff(dim=1)[:-1]
+        gradients[name] = int(((rows.abs() + columns.abs()) > 1e-6).sum())
+    assert gradients["blurred"] > 2 * gradients["sharp"]
+
+
+@pytest.mark.filterwarnings("ignore::isocenter.baselines.ConvergenceWarning")
+def test_exact_measurements_of_breasts_are_solved_by_constrained_total_variation() -> None:
+    """To 1e-6 / cm in single precision, after a tenth of the suite's iterations; FBP is five orders away."""
+    loaded = load_suite("do-cnns-solve-ct", ["data.sharp.test=1", "methods.constrained-tv.max_iter=200"])
+    task = OpenTask(loaded, "sharp")
+    test = task.simulated("test")
+    (spec,) = [m for m in loaded.suite.methods_of("sharp") if m.key == "constrained-tv"]
+    x = spec.build(0).reconstruct(test.measurement(0)[None], task.physics)
+    assert 10 * float((x[0] - test.truth(0)).square().mean().sqrt()) < 1e-6
+
+
+def test_the_question_runs_from_fbp_to_itnet(tmp_path: Path, no_pictures: None) -> None:
+    loaded = small(
+        "do-cnns-solve-ct",
+        "data.*.train=1",
+        "data.*.validation=1",
+        "data.*.test=1",
+        "methods.constrained-tv.max_iter=2",
+        "methods.discrepancy-tv.max_iter=2",
+        "methods.discrepancy-tv.tuning.budget=1",
+        "methods.unet.widths=[4, 8]",
+        "methods.itnet.widths=[4, 8]",
+        "methods.learned-primal-dual.iterations=2",
+    )
+    outcome = run_suite(loaded, tmp_path)
+    assert (outcome.done, outcome.failed) == (15, ())
+
+
+@pytest.fixture
+def mri(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOCENTER_MIRROR", str(shared_data))
+
+
+def test_the_masks_of_the_ladder_are_the_published_ones(mri: None) -> None:
+    loaded = load_suite("csmri-ladder")
+    for rate in (10, 20, 30, 40, 50):
+        task = loaded.suite.tasks[f"chest-{rate}"]
+        mask = task.physics.build((256, 256), 1.0).mask
+        assert float(mask.float().mean()) == pytest.approx(rate / 100, abs=0.0025)
+        assert mask[128, 128]
+        assert task.physics == loaded.suite.tasks[f"brain-{rate}"].physics
+        assert loaded.suite.tasks[f"brain-{rate}"].fitted_on == f"chest-{rate}"
+        assert (task.clip, task.noise.kind, task.sweep) == ((0, 1), "none", {"sampled": rate / 100})
+
+
+def test_the_ladder_is_fitted_on_chests_and_applied_to_brains(tmp_path: Path, mri: None, no_pictures: None) -> None:
+    loaded = small(
+        "csmri-ladder",
+        "data.chest.train=1",
+        "data.chest.validation=1",
+        "data.*.test=1",
+        "data.brain.files=[patient19_study1_FLAIR.nii.gz, patient20_study2_T1W.nii.gz]",
+        "data.brain.split.test=['19', '20']",
+        "methods.tv.max_iter=2",
+        "methods.tv.tuning.budget=1",
+        "methods.wavelet.max_iter=2",
+        "methods.wavelet.tuning.budget=1",
+        "methods.admm-net.stages=1",
+        "methods.admm-csnet.stages=1",
+        "methods.admm-csnet.features=4",
+        "methods.ista-net-plus.phases=1",
+        "methods.ista-net-plus.width=4",
+    )
+    outcome = run_suite(loaded, tmp_path, tasks=["brain-20", "chest-20"])
+    assert (outcome.done, outcome.failed) == (12, ())
+    chest = OpenTask(loaded, "chest-20")
+    assert [len(set(chest.dataset.splits[split])) for split in ("train", "validation", "test")] == [1, 1, 1]
+    brain = OpenTask(loaded, "brain-20")
+    assert any("cross-domain" in label for label in brain.description["dataset_labels"])
+    assert float(brain.simulated("test").truth(0).max()) <= 1
+    task = json.loads((tmp_path / "tasks" / "chest-20" / "task.json").read_text())
+    assert [row["psnr"] for row in task["published"]] == [37.17, 38.73]
+
+
+def test_the_splits_of_the_chest_images_are_contiguous_blocks(mri: None) -> None:
+    splits = OpenTask(load_suite("csmri-ladder"), "chest-20").dataset.splits
+    numbers = {name: [int(s.patient.removeprefix("im-").removesuffix(".mat")) for s in splits[name]] for name in splits}
+    assert numbers["train"] == list(range(1, 71))
+    assert numbers["validation"] == list(range(71, 81))
+    assert numbers["test"] == list(range(81, 101))
