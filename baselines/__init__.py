@@ -5,6 +5,7 @@ from .direct import Direct
 from .least_squares import LeastSquares
 from .method import ConvergenceWarning, Fit, Method
 from .plug_and_play import PlugAndPlay
+from .prior_image import PriorImage
 from .richardson_lucy import RichardsonLucy
 from .sirt import SIRT
 from .sparse_wavelets import TotalVariationWavelet, Wavelet
@@ -23,6 +24,7 @@ __all__ = [
     "Method",
     "Options",
     "PlugAndPlay",
+    "PriorImage",
     "RichardsonLucy",
     "Tikhonov",
     "TotalGeneralisedVariation",

@@ -369,7 +369,63 @@ class DeepEquilibriumSpec(LearnedSpec):
         return DeepEquilibrium(channels, self.depth, self.width, self.iterations, self.tol)
 
 
+class HybridSpec(LearnedSpec):
+    """Residuals and multi-scale networks with memory in turn; with ``safeguard`` a convex programme has the last word.
+
+    The safeguard is total variation around the network's image, whose two weights are tuned where not given. With
+    ``epsilon`` the image fits its data to that relative accuracy, 0 exactly.
+    """
+
+    kind: Literal["hybrid"]
+    stages: Count = 5
+    widths: tuple[Count, ...] = Field((32, 48), min_length=2)
+    safeguard: bool = False
+    regularisation: Positive | None = None
+    sparsity: Positive | None = None
+    epsilon: NonNegative | None = None
+    tol: Positive = 1e-2
+    max_iter: Count = 500
+    tuning: TuningSpec = TuningSpec()
+    title: ClassVar[str] = "Hybrid"
+
+    @model_validator(mode="after")
+    def _only_the_safeguard_has_weights(self) -> HybridSpec:
+        given = [name for name in ("regularisation", "sparsity", "epsilon") if getattr(self, name) is not None]
+        if given and not self.safeguard:
+            raise mistake(f"{given[0]} belongs to the safeguard, which is off; add safeguard: true", given[0])
+        if self.epsilon is not None and self.regularisation is not None:
+            raise mistake("with epsilon the data are a constraint, and regularisation has no meaning", "regularisation")
+        return self
+
+    def network(self, channels: int) -> Network:
+        from ..unrolled.hybrid import Hybrid
+
+        return Hybrid(channels, self.stages, self.widths)
+
+    def build(self, seed: int) -> Method:
+        network = super().build(seed)
+        if not self.safeguard:
+            return network
+        from ..baselines import Options, PriorImage
+        from ..unrolled.network import LearnedMethod
+        from ..unrolled.trained_then_tuned import TrainedThenTuned
+
+        def around(trained: LearnedMethod) -> PriorImage:
+            return PriorImage(
+                trained,
+                self.regularisation,
+                self.sparsity,
+                self.epsilon,
+                Options(tol=self.tol, max_iter=self.max_iter),
+                self.tuning.build(),
+            )
+
+        assert isinstance(network, LearnedMethod)
+        return TrainedThenTuned(network, around)
+
+
 SPECS: tuple[type[MethodSpec], ...] = (
+    HybridSpec,
     UNetSpec,
     ADMMNetSpec,
     LearnedPrimalDualSpec,

@@ -39,6 +39,16 @@ def bf16_is_fast(device_type: str) -> bool:
     return False
 
 
+@contextmanager
+def reduced_precision(x: Tensor) -> Iterator[None]:
+    """Inside, convolutions of float32 tensors on the device of ``x`` run in bf16 where that is fast."""
+    if x.dtype != torch.float32 or _full_precision.get() or not bf16_is_fast(x.device.type):
+        yield
+        return
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        yield
+
+
 class ConvolutionBlock(nn.Module):
     """A stack of convolutions, float32 in and float32 out, bf16 inside where that is fast.
 
@@ -52,7 +62,6 @@ class ConvolutionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        if x.dtype != torch.float32 or _full_precision.get() or not bf16_is_fast(x.device.type):
-            return self.body(x).contiguous()
-        with torch.autocast(x.device.type, dtype=torch.bfloat16):
-            return self.body(x).float().contiguous()
+        with reduced_precision(x):
+            made = self.body(x)
+        return made.to(x.dtype).contiguous()

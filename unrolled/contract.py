@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..baselines.method import Fit
+from ..data.problem import Problem
 from ..physics import LinearOperator
 
 State = TypeVar("State")
@@ -35,6 +37,14 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
+
+    def prepare(self, validations: Sequence[Problem]) -> Fit:
+        """Choose, before training, numbers that are not learned by gradient; nothing to choose here.
+
+        Args:
+            validations: problems in the network's units, on the CPU.
+        """
+        return Fit()
 
     def penalty(self) -> Tensor | None:
         """What training adds to the loss of the last :meth:`forward`, a mean over its images; None for nothing."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..baselines.denoisers import Denoiser, noise_level
-from ..baselines.method import Fit, Method
 from ..baselines.plug_and_play import PlugAndPlay
 from ..data.problem import Problem
 from ..physics import LinearOperator
@@ -20,6 +17,7 @@ from ..physics.noise import seeded_generator
 from .blocks import ConvolutionBlock
 from .contract import Network
 from .network import LearnedMethod
+from .trained_then_tuned import TrainedThenTuned
 from .training import Training
 
 
@@ -146,7 +144,7 @@ class NetworkDenoiser(Denoiser):
         return torch.where(levels > 0, denoised, x)
 
 
-class PlugAndPlayNetwork(Method):
+class PlugAndPlayNetwork(TrainedThenTuned):
     """Plug-and-play with a denoiser that is trained on the training images, never on their measurements.
 
     So one training serves every operator; only the noise level and the penalty of the plug-and-play method, which
@@ -163,8 +161,6 @@ class PlugAndPlayNetwork(Method):
         ValueError: unless 0 < low < high.
     """
 
-    group = "learned"
-
     def __init__(
         self,
         make: Callable[[int], DenoisingNetwork] = DenoisingNetwork,
@@ -175,37 +171,9 @@ class PlugAndPlayNetwork(Method):
     ) -> None:
         if not 0 < levels[0] < levels[1] < math.inf:
             raise ValueError(f"PlugAndPlayNetwork: noise levels are {levels}, expected 0 < lowest < highest")
-        self.trained, self.levels = LearnedMethod(make, training, seed), levels
-        self.tuned = plug_and_play(NetworkDenoiser(self.trained))
+        super().__init__(LearnedMethod(make, training, seed), lambda trained: plug_and_play(NetworkDenoiser(trained)))
+        self.levels = levels
 
-    def reconstruct(self, y: Tensor, physics: LinearOperator) -> Tensor:
-        return self.tuned.reconstruct(y.float(), physics)
-
-    def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
-        """Train the denoiser, then tune what uses it; an interrupted training goes on from what it left in ``folder``.
-
-        Raises:
-            ValueError: if a split is empty, or ``folder`` holds another training.
-        """
-        noisy, held_out = DenoisingProblem(train, self.levels), DenoisingProblem(validation, self.levels)
-        training = self.trained.fit(noisy, held_out, folder)
-        tuning = self.tuned.fit(train, validation)
-        return replace(
-            training,
-            budget=f"{training.budget}, then {tuning.budget}",
-            chosen=training.chosen | tuning.chosen,
-            seconds=training.seconds + tuning.seconds,
-            warnings=[*training.warnings, *tuning.warnings],
-        )
-
-    def save(self, folder: Path) -> None:
-        self.trained.save(folder)
-        self.tuned.save(folder)
-
-    def load(self, folder: Path) -> None:
-        self.trained.load(folder)
-        self.tuned.load(folder)
-
-    @property
-    def parameters(self) -> int:
-        return self.trained.parameters + self.tuned.parameters
+    def training_problems(self, train: Problem, validation: Problem) -> tuple[Problem, Problem]:
+        """Their images in noise of every level."""
+        return DenoisingProblem(train, self.levels), DenoisingProblem(validation, self.levels)

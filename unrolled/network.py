@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -75,6 +75,7 @@ class LearnedMethod(Method):
         """
         network = self.initial_network(train.physics.domain[0])
         data_range, device = train.data_range, current_place().device
+        prepared = network.prepare([UnitProblem(part, data_range) for part in _parts(validation)])
         fit = train_network(
             network,
             self.training,
@@ -96,11 +97,17 @@ class LearnedMethod(Method):
             data_range=data_range,
             validation_psnr=max(row["validation_psnr"] for row in fit.curve),
             parameters=self.parameters,
-            seconds=round(fit.seconds, 1),
+            seconds=round(prepared.seconds + fit.seconds, 1),
             hardware=hardware(next(network.parameters()).device),
             commit=commit(),
         )
-        return fit
+        return replace(
+            fit,
+            budget=" after ".join([fit.budget, *([] if prepared.budget == Fit().budget else [prepared.budget])]),
+            chosen=prepared.chosen | fit.chosen,
+            seconds=prepared.seconds + fit.seconds,
+            warnings=[*prepared.warnings, *fit.warnings],
+        )
 
     def save(self, folder: Path) -> None:
         network, card = self._trained()

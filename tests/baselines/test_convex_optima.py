@@ -15,6 +15,7 @@ import torch
 from isocenter.baselines import (
     ConstrainedTotalVariation,
     Options,
+    PriorImage,
     TotalGeneralisedVariation,
     TotalVariation,
     TotalVariationWavelet,
@@ -25,7 +26,9 @@ from isocenter.baselines.data_terms import MeasurementBall, TransmissionLikeliho
 from isocenter.baselines.first_order import FISTA, PrimalDual
 from isocenter.baselines.generalised_variation import CurvatureTerm, SlopeTerm
 from isocenter.baselines.iteration import solve
+from isocenter.baselines.method import Method
 from isocenter.baselines.objective import Objective
+from isocenter.baselines.prior_image import Anchored
 from isocenter.baselines.terms import Bounds, Term, TotalVariationTerm
 from isocenter.baselines.tuned import TunedMethod
 from isocenter.baselines.wavelet_terms import WaveletTerm
@@ -267,6 +270,44 @@ def both_case(A: LinearOperator, weight: float, mu: float, family: str, levels: 
     )
 
 
+def prior(domain: tuple[int, ...]) -> Tensor:
+    """Edges of the scene, some missing and some of its own."""
+    return 0.8 * scene(domain) + 0.3 * scene(domain).flip(-1)
+
+
+class Known(Method):
+    """The prior image, whatever is measured."""
+
+    group = "direct"
+
+    def reconstruct(self, y: Tensor, physics: LinearOperator) -> Tensor:
+        return prior(physics.domain).to(y)
+
+
+def prior_case(A: LinearOperator, weight: float, sparsity: float, epsilon: float | None = None, **options: Any) -> Case:
+    def penalty(x: list[Expression], size: tuple[int, int]) -> Expression:
+        a = prior(A.domain)[0].flatten(1).numpy()
+        return weight * tv([channel - known for channel, known in zip(x, a, strict=True)], size) + (
+            weight * sparsity * tv(x, size)
+        )
+
+    def terms(A: LinearOperator, y: Tensor) -> list[Term]:
+        found: list[Term] = [
+            Anchored(TotalVariationTerm(weight), prior(A.domain)),
+            TotalVariationTerm(weight * sparsity),
+        ]
+        return found if epsilon is None else [*found, MeasurementBall(A, y, epsilon)]
+
+    return Case(
+        A,
+        penalty,
+        terms,
+        lambda o: PriorImage(Known(), weight, sparsity, epsilon, o),
+        epsilon=epsilon,
+        **options,
+    )
+
+
 BOTH = ("pdhg", "condat-vu")
 CASES: dict[str, Case] = {
     "tv": tv_case(ct(8, 8), 3e-3, others=BOTH),
@@ -300,6 +341,11 @@ CASES: dict[str, Case] = {
     "wavelet, invariant, coils": wavelet_case(sense(8, 8), 3e-2, "db2", 1, True, others=BOTH),
     "tv + wavelet": both_case(ct(8, 8), 3e-3, 1e-3, "db2", 1),
     "tv + wavelet, complex": both_case(mri(8, 8), 3e-2, 1e-2, "db2", 1),
+    "prior image": prior_case(ct(8, 8), 3e-3, 0.5, others=BOTH, slack=3.0),
+    "prior image, complex": prior_case(mri(7, 9), 3e-2, 2.0, others=("condat-vu",)),
+    "prior image, coils": prior_case(sense(7, 9), 3e-2, 0.1),
+    "prior image, constrained": prior_case(ct(8, 8), 1.0, 0.5, 0.05),
+    "prior image, ε = 0": prior_case(ct(8, 8, 4), 1.0, 2.0, 0.0, noise=0.0),
     "tv + wavelet, coils": both_case(sense(8, 8), 3e-2, 1e-2, "haar", 2, others=BOTH),
 }
 

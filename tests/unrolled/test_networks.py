@@ -19,6 +19,7 @@ from isocenter.unrolled.blocks import bf16_is_fast
 from isocenter.unrolled.deep_equilibrium import DeepEquilibrium
 from isocenter.unrolled.dual_domain import DualDomain
 from isocenter.unrolled.e2e_varnet import E2EVarNet
+from isocenter.unrolled.hybrid import Hybrid
 from isocenter.unrolled.ista_net import ISTANetPlus
 from isocenter.unrolled.itnet import ItNet
 from isocenter.unrolled.learned_gradient import LearnedGradient
@@ -33,6 +34,7 @@ from isocenter.unrolled.variational_network import VariationalNetwork
 SHAPE = (17, 22)  # odd, not square, and no multiple of what a U-Net needs
 
 NETWORKS: dict[str, Callable[[int], Network]] = {
+    "hybrid": lambda channels: Hybrid(channels, stages=2, widths=(8, 16), sparse_iterations=5),
     "U-Net": lambda channels: UNetPostProcessing(channels, widths=(8, 16, 16)),
     "ADMM-Net": lambda channels: ADMMNet(stages=3, cg_iterations=4),
     "learned primal-dual": lambda channels: LearnedPrimalDual(channels, iterations=3, primal=3, dual=2, width=8),
