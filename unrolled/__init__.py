@@ -8,6 +8,7 @@ from .deep_equilibrium import DeepEquilibrium
 from .denoiser import DenoisingNetwork, PlugAndPlayNetwork
 from .dual_domain import DualDomain
 from .e2e_varnet import E2EVarNet
+from .hybrid import Hybrid
 from .ista_net import ISTANetPlus
 from .itnet import ItNet
 from .learned_gradient import LearnedGradient
@@ -18,6 +19,7 @@ from .modl import MoDL
 from .network import LearnedMethod
 from .postprocessing import DnCNNPostProcessing, UNetPostProcessing
 from .regularisation_maps import RegularisationMaps
+from .trained_then_tuned import TrainedThenTuned
 from .trainer import TrainingDivergedError
 from .training import Training
 from .variational_network import VariationalNetwork
@@ -33,6 +35,7 @@ __all__ = [
     "DnCNNPostProcessing",
     "DualDomain",
     "E2EVarNet",
+    "Hybrid",
     "ISTANetPlus",
     "ItNet",
     "LearnedGradient",
@@ -44,6 +47,7 @@ __all__ = [
     "Network",
     "PlugAndPlayNetwork",
     "RegularisationMaps",
+    "TrainedThenTuned",
     "Training",
     "TrainingDivergedError",
     "UNetPostProcessing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -57,8 +58,8 @@ class Hybrid(Network):
         super().__init__()
         if stages < 1 or len(widths) < 2 or sparse_iterations < 0:
             raise ValueError(
-                f"Hybrid: {stages} stages of widths {tuple(widths)}, {sparse_iterations} iterations of ADMM; expected at "
-                "least 1 stage of 2 widths, and iterations ≥ 0"
+                f"Hybrid: {stages} stages of widths {tuple(widths)}, {sparse_iterations} iterations of ADMM; expected "
+                "at least 1 stage of 2 widths, and iterations ≥ 0"
             )
         self.settings = {
             "network": "hybrid",
@@ -155,7 +156,7 @@ class MultiScale(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, widths: Sequence[int]) -> None:
         super().__init__()
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.first = _convolution(inputs, widths[0])
         self.reduce = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.down = nn.ModuleList(_convolution(width, width) for width in widths[1:])

@@ -1,3 +1,138 @@
 """The hybrid network, and the convex programme that may have the last word."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from isocenter.baselines import Options, PriorImage, TotalVariation
+from isocenter.benchmarks.learned_specs import HybridSpec
+from isocenter.physics import Blur, FourierSampling, LinearOperator, Normalised, ParallelBeam, Radon, views
+from isocenter.physics.masks import cartesian_uniform
+from isocenter.unrolled import Hybrid, LearnedMethod, Training
+from isocenter.unrolled.conditioning import conditions
+from isocenter.unrolled.hybrid import MultiScale
+from isocenter.unrolled.trained_then_tuned import TrainedThenTuned
+
+SHAPE = (16, 20)
+
+
+def scan() -> LinearOperator:
+    return Radon(ParallelBeam(views(9), 27), SHAPE)
+
+
+def test_untrained_it_is_proximal_point_iteration_where_data_steps_are_solved() -> None:
+    """As MoDL with nothing learned: x ← prox(x), from the direct reconstruction."""
+    physics = Normalised(FourierSampling(cartesian_uniform(SHAPE, 2, 4), complex_image=True))
+    y = physics.A(torch.randn(2, 2, *SHAPE))
+    expected = physics.direct(y)
+    gain = float(physics.normal_spectrum.mean())
+    for _ in range(3):
+        expected = physics.prox_l2(expected, y, 1 / gain)
+    torch.testing.assert_close(Hybrid(2, stages=3, sparse_iterations=0)(y, physics), expected)
+
+
+def test_untrained_it_repeats_a_tenth_of_filtered_back_projection_of_the_residual_in_tomography() -> None:
+    physics = Normalised(scan())
+    y = physics.A(torch.rand(2, 1, *SHAPE))
+    expected = physics.direct(y)
+    for _ in range(3):
+        expected = expected + 0.1 * physics.direct(y - physics.A(expected))
+    torch.testing.assert_close(Hybrid(stages=3)(y, physics), expected)
+
+
+@pytest.mark.parametrize("make", [scan, lambda: Blur(torch.ones(3, 3) / 9, SHAPE)])
+def test_every_stage_sees_the_iterate_of_total_variation(make) -> None:
+    physics = Normalised(make())
+    y = physics.A(torch.rand(1, 1, *SHAPE))
+    network = Hybrid(stages=2, widths=(4, 8), sparse_iterations=10)
+    network.regularisation.fill_(3e-3)
+    seen: list[torch.Tensor] = []
+    for stage in network.stages:
+        stage.correction.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    network(y, physics)
+    with pytest.warns(UserWarning, match="stopped after 10"):
+        expected = TotalVariation(3e-3, options=Options(tol=1e-9, max_iter=10)).reconstruct(y, physics)
+    for planes in seen:
+        torch.testing.assert_close(planes[:, 2:3], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(planes[:, 3:], conditions(physics.direct(y), physics))
+
+
+def test_preparing_tunes_the_weight_of_total_variation(boxes) -> None:
+    physics = scan()
+    method = LearnedMethod(
+        lambda channels: Hybrid(channels, stages=1, widths=(4, 8)), Training(steps=2, batch=2, validate_every=2)
+    )
+    fit = method.fit(boxes(physics, 4, "train"), boxes(physics, 3, "validation"))
+    chosen = fit.chosen["regularisation"]
+    assert float(method.network.regularisation) == pytest.approx(chosen)
+    assert "2 steps of 2 images after 12 values of regularisation" in fit.budget
+    validation = boxes(physics, 3, "validation")
+    alone = TotalVariation(options=Options(tol=1e-9, max_iter=10)).fit(validation, validation)
+    assert chosen == pytest.approx(alone.chosen["regularisation"], rel=1e-3)
+
+
+def test_the_network_for_images_of_one_channel_has_less_than_three_hundred_thousand_parameters() -> None:
+    assert [sum(weight.numel() for weight in Hybrid(channels).parameters()) for channels in (1, 2)] == [
+        264_250,
+        267_135,
+    ]
+
+
+def test_multi_scale_networks_see_as_far_as_their_scales_reach() -> None:
+    network = MultiScale(1, 1, (4, 6, 8)).double()
+    torch.nn.init.normal_(network.last.weight)
+    x = torch.randn(1, 1, 41, 38, dtype=torch.float64, requires_grad=True)
+    made = network(x)
+    assert made.shape == x.shape
+    (slopes,) = torch.autograd.grad(made[0, 0, 20, 20], x)
+    reach = (slopes[0, 0].abs().sum(1) > 0).nonzero().ravel()
+    assert 8 <= 20 - int(reach.min()) <= 20
+    assert torch.equal(MultiScale(2, 1, (4, 6))(torch.randn(1, 2, 9, 9)), torch.zeros(1, 1, 9, 9))
+
+
+def test_the_safeguard_is_total_variation_around_the_networks_image(boxes, tmp_path: Path) -> None:
+    physics = scan()
+    spec = HybridSpec(
+        kind="hybrid",
+        stages=1,
+        widths=(4, 8),
+        safeguard=True,
+        training={"steps": 20, "batch": 2, "validate_every": 10, "warmup": 2},
+        tuning={"budget": 6},
+    )
+    method = spec.build(0)
+    assert isinstance(method, TrainedThenTuned)
+    validation = boxes(physics, 3, "validation")
+    fit = method.fit(boxes(physics, 8, "train"), validation)
+    assert {"regularisation", "sparsity", "step"} <= set(fit.chosen)
+    _, y = validation.batch(range(2))
+    x = method.reconstruct(y, physics)
+    weights = method.tuned.values["regularisation"], method.tuned.values["sparsity"]
+    torch.testing.assert_close(x, PriorImage(method.trained, *weights).reconstruct(y, physics))
+    method.save(tmp_path)
+    again = spec.build(0)
+    again.load(tmp_path)
+    torch.testing.assert_close(again.reconstruct(y, physics), x)
+
+
+def test_exact_data_survive_whatever_the_network_makes() -> None:
+    """An image of few edges is recovered from exact data, with the untrained network as prior image."""
+    physics = Radon(ParallelBeam(views(12), 27), SHAPE)
+    truth = torch.zeros(1, 1, *SHAPE)
+    truth[..., 4:11, 6:15] = 1.0
+    truth[..., 6:9, 8:11] = 0.5
+    y = physics.A(truth)
+    method = LearnedMethod(lambda channels: Hybrid(channels, stages=1, widths=(4, 8)))
+    network = method.initial_network(1)
+
+    class Untrained(LearnedMethod):
+        def reconstruct(self, y, physics):
+            with torch.no_grad():
+                return network(y / physics.norm, Normalised(physics))
+
+    prior = Untrained(method.make)
+    assert (prior.reconstruct(y, physics) - truth).abs().max() > 0.1
+    safe = PriorImage(prior, sparsity=3.0, epsilon=0.0, options=Options(tol=1e-3, max_iter=1000))
+    assert (safe.reconstruct(y, physics) - truth).abs().max() < 1e-3
