@@ -370,15 +370,18 @@ class DeepEquilibriumSpec(LearnedSpec):
 
 
 class HybridSpec(LearnedSpec):
-    """Residuals and multi-scale networks with memory in turn; with ``safeguard`` a convex programme has the last word.
+    """Compressed sensing, fixed and learned, then multi-scale networks; ``safeguard`` ends with a convex programme.
 
     The safeguard is total variation around the network's image, whose two weights are tuned where not given. With
     ``epsilon`` the image fits its data to that relative accuracy, 0 exactly.
     """
 
     kind: Literal["hybrid"]
-    stages: Count = 5
-    widths: tuple[Count, ...] = Field((32, 48), min_length=2)
+    stages: Count = 3
+    widths: tuple[Count, ...] = Field((16, 32, 48), min_length=2)
+    sparse_stages: Annotated[int, Field(ge=0)] = 4
+    sparse_iterations: Annotated[int, Field(ge=0, multiple_of=5)] = 10
+    cg_iterations: Count = 2
     safeguard: bool = False
     regularisation: Positive | None = None
     sparsity: Positive | None = None
@@ -400,7 +403,9 @@ class HybridSpec(LearnedSpec):
     def network(self, channels: int) -> Network:
         from ..unrolled.hybrid import Hybrid
 
-        return Hybrid(channels, self.stages, self.widths)
+        return Hybrid(
+            channels, self.stages, self.widths, self.sparse_stages, self.sparse_iterations, self.cg_iterations
+        )
 
     def build(self, seed: int) -> Method:
         network = super().build(seed)
