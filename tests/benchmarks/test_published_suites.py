@@ -75,9 +75,9 @@ def test_one_fit_serves_the_papers_image_and_fresh_phantoms(tmp_path: Path, no_p
         "methods.tv.tuning.budget=2",
     )
     outcome = run_suite(loaded, tmp_path)
-    assert (outcome.done, outcome.failed) == (16, ())
+    assert (outcome.done, outcome.failed) == (18, ())
     fits = {path.parent.name.rsplit("-", 2)[0] for path in (tmp_path / "cells").glob("fresh-phantoms/*/fitted")}
-    assert fits - {"direct"} == NETWORKS | {"tv"}
+    assert fits - {"direct"} == NETWORKS | {"tv", "hybrid"}
     assert len(list((tmp_path / "cells").glob("shepp-logan/*/fitted"))) == 1  # direct, which has nothing to fit
     for method in fits:
         one, other = (
