@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ..physics.conjugate_gradient import inner
 from ..physics.periodic import filter_image
-from .anderson import combine
+from .anderson import Combination
 from .iteration import CHECK_EVERY, Progress
 from .objective import Objective
 from .steps import ADMMState, Map, admm_step, like
 
 RELAXATION = 1.8
 CG_ITERATIONS = 8  # at most, for an update of the image
-CG_SHARE = {True: 0.1, False: 0.01}  # of ‖residual‖² that they leave, with least squares and with data as a term
+CG_SHARE = {True: 0.3, False: 0.01}  # of ‖residual‖² that they leave, with least squares and with data as a term
 RENEWED = (2, 4, 6, 8, 10)  # after so many blocks of iterations penalties are chosen anew; the first is often enough
 MEMORY = 5  # blocks of iterations that are combined
 FLOOR = 1e-12  # of a spectrum's largest value: what neither data nor terms see stays as it is
@@ -37,8 +37,8 @@ class ADMM:
     """Over-relaxed ADMM with z_i = K_i u.
 
     The unknown is updated by conjugate gradients on AᵀA + Σ ρ_i K_iᵀK_i, from the last one and preconditioned by the
-    circular convolution nearest to it. They stop as soon as the residual has lost most of its energy, which takes one
-    iteration where AᵀA is a circular convolution and one to three elsewhere. More is not faster, with one exception:
+    circular convolution nearest to it. One iteration is made where AᵀA is a circular convolution; elsewhere they stop
+    as soon as the residual has lost most of its energy, after one to three. More is not faster, with one exception:
     where the data are a term, what an update misses is a constraint that does not hold.
 
     The penalties are those of :meth:`Objective.first_penalties`, of the direct reconstruction at first and after ten
@@ -55,48 +55,50 @@ class ADMM:
         state, rho = self._start(start)
         renewed = RENEWED if any(term.adaptive for term in objective.terms) else RENEWED[:1]
         share, tiny = CG_SHARE[objective.least_squares], torch.finfo(state.x.dtype).tiny
+        once = objective.least_squares and objective.A.fourier_normal is not None
         # AᵀA u and K u are carried along with u, since they cost the most.
         normal, analysed = objective.normal(state.x), stack.analysis(state.x)
 
         def solve(v: Tensor) -> Tensor:
             nonlocal normal, analysed
             u = state.x
-            residual = objective.right + stack.adjoint(weights * (v - analysed)) - normal
+            residual = objective.right - normal + stack.weighted_adjoint(rho, v - analysed)
             direction = scaled = precondition(residual)
-            energy, remaining = inner(residual, scaled), inner(residual, residual)
-            enough = share * remaining
+            energy, enough = inner(residual, scaled), share * inner(residual, residual)
+            running = energy > 0
             for _ in range(CG_ITERATIONS):
                 image, slopes = objective.normal(direction), stack.analysis(direction)
-                curved = image + stack.adjoint(weights * slopes)
-                length = energy / inner(direction, curved).clamp_min(tiny)
-                length = torch.where(remaining > enough, length, 0)
-                u, normal = u + length * direction, normal + length * image
-                analysed = analysed + like(length, slopes) * slopes
-                residual = residual - length * curved
-                remaining = inner(residual, residual)
-                if not (remaining > enough).any():
+                curved = image + stack.gram(rho, direction, slopes)
+                length = torch.where(running, energy / inner(direction, curved).clamp_min(tiny), 0)
+                u, normal = torch.addcmul(u, length, direction), torch.addcmul(normal, length, image)
+                analysed = torch.addcmul(analysed, like(length, slopes), slopes)
+                if once:
+                    break
+                residual = torch.addcmul(residual, length, curved, value=-1)
+                running = inner(residual, residual) > enough
+                if not running.any():
                     break
                 scaled = precondition(residual)
                 previous, energy = energy, inner(residual, scaled)
-                direction = scaled + energy / previous.clamp_min(tiny) * direction
+                direction = torch.addcmul(scaled, energy / previous.clamp_min(tiny), direction)
             return u
 
         def prox(v: Tensor) -> Tensor:
             return stack.prox(v, 1 / rho)
 
         def relaxed(u: Tensor) -> Tensor:
-            return RELAXATION * analysed + (1 - RELAXATION) * state.z
+            return torch.lerp(state.z, analysed, RELAXATION)
 
         for block in itertools.count():
             if block == 0 or block in renewed:
                 state, rho = self._penalised(state, rho) if block else (state, rho)
-                weights, precondition = stack.spread(rho, state.z), self._preconditioner(rho)
+                precondition = self._preconditioner(rho)
                 accelerated = _Accelerated(state.z + state.u)
             for _ in range(CHECK_EVERY):
                 state = admm_step(state, solve, prox, analysis=relaxed)
             fit = objective.fit(state.x)
             normal, analysed = fit.gradient + objective.right, stack.analysis(state.x)  # anew, against rounding
-            gap = objective.certificate(state.x, state.z, weights * state.u, fit)
+            gap = objective.certificate(state.x, state.z, stack.spread(rho, state.u) * state.u, fit, analysed)
             yield Progress(state.x, gap, Scaled(state, rho))
             combined = accelerated(state.z + state.u)
             z = stack.prox(combined, 1 / rho)
@@ -128,7 +130,8 @@ class ADMM:
             total = total + like(each, spectrum[None]) * spectrum
         if objective.groups == 1:
             inverse = 1 / torch.maximum(total, FLOOR * total.amax((-2, -1), keepdim=True))
-            return lambda r: filter_image(r, inverse.to(r.dtype))
+            inverse = inverse.to(rho.dtype)
+            return lambda r: filter_image(r, inverse)
         largest = total.abs().amax((1, 2, 3, 4), keepdim=True)
         identity = FLOOR * largest * torch.eye(objective.groups, device=total.device)[..., None, None]
         blocks = torch.linalg.inv((total + identity).permute(0, 3, 4, 1, 2)).to(torch.complex64)
@@ -142,19 +145,15 @@ class _Accelerated:
     """
 
     def __init__(self, start: Tensor) -> None:
-        self.start = start
-        self.values: list[Tensor] = []
-        self.differences: list[Tensor] = []
+        self.start, self.combine = start, Combination(MEMORY)
         self.shortest = start.new_full((len(start),), torch.inf)
 
     def __call__(self, value: Tensor) -> Tensor:
         difference = value - self.start
         length = difference.flatten(1).norm(dim=1)
-        self.values = [*self.values, value][-MEMORY:]
-        self.differences = [*self.differences, difference][-MEMORY:]
         sound = length <= 2 * self.shortest
         self.shortest = torch.minimum(self.shortest, length)
-        self.start = torch.where(like(sound, value), combine(self.values, self.differences), value)
+        self.start = torch.where(like(sound, value), self.combine(value, difference), value)
         return self.start
 
 

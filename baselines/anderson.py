@@ -28,8 +28,7 @@ def anderson(
     """
     x, best = start, start
     residual = start.new_full((len(start),), torch.inf)
-    values: list[Tensor] = []
-    differences: list[Tensor] = []
+    combine = Combination(memory)
     for _ in range(max_iter):
         value = f(x)
         difference = value - x
@@ -40,17 +39,31 @@ def anderson(
         residual = torch.where(better, now, residual)
         if (residual <= tol).all():
             break
-        values, differences = [*values, value][-memory:], [*differences, difference][-memory:]
-        x = combine(values, differences)
+        x = combine(value, difference)
     return best, residual
 
 
-def combine(values: list[Tensor], differences: list[Tensor]) -> Tensor:
-    """Σ α_i f(x_i) of each image, for values f(x_i) and differences f(x_i) − x_i ``[B, …]``, the last ones."""
-    rows = torch.stack(differences, 1).flatten(2)
-    gram = (rows @ rows.transpose(1, 2)).double()
-    trace = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(values[0].dtype).tiny)
-    gram = gram / trace[:, None, None] + REGULARISATION * torch.eye(len(values), dtype=gram.dtype, device=gram.device)
-    weights = torch.linalg.solve_ex(gram, torch.ones_like(gram[:, :, :1])).result[..., 0]
-    weights = (weights / weights.sum(1, keepdim=True)).to(rows)
-    return (weights[:, None] @ torch.stack(values, 1).flatten(2))[:, 0].view_as(values[0])
+class Combination:
+    """Σ α_i f(x_i) of each image over the last values f(x_i), each given with its difference f(x_i) − x_i, ``[B, …]``.
+
+    Args:
+        memory: how many are kept.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self.memory, self.count = memory, 0
+        self.values, self.differences = torch.empty(0), torch.empty(0)  # [B, memory, N]
+
+    def __call__(self, value: Tensor, difference: Tensor) -> Tensor:
+        if not self.count:
+            self.values, self.differences = (value.new_empty(len(value), self.memory, value[0].numel()) for _ in "vd")
+        slot, self.count = self.count % self.memory, self.count + 1
+        self.values[:, slot], self.differences[:, slot] = value.flatten(1), difference.flatten(1)
+        rows = self.differences[:, : self.count]
+        gram = (rows @ rows.transpose(1, 2)).double()
+        trace = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(value.dtype).tiny)
+        identity = torch.eye(rows.shape[1], dtype=gram.dtype, device=gram.device)
+        gram = gram / trace[:, None, None] + REGULARISATION * identity
+        weights = torch.linalg.solve_ex(gram, torch.ones_like(gram[:, :, :1])).result[..., 0]
+        weights = (weights / weights.sum(1, keepdim=True)).to(rows)
+        return (weights[:, None] @ self.values[:, : self.count])[:, 0].view_as(value)

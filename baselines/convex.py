@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from .first_order import FISTA, PrimalDual
 from .iteration import Solver, solve, warn_unless_converged
 from .objective import Objective
 from .terms import Bounds, Term
-from .tuned import Estimate
+from .tuned import Estimate, unit_of
 
 ROUGH_SLACK, ROUGH_ITERATIONS = 3.0, 100  # to compare parameters: PSNR settles long before the gap closes
 
@@ -51,7 +51,7 @@ def minimise(
     name: str,
     physics: LinearOperator,
     y: Tensor,
-    terms: Sequence[Term],
+    terms: Callable[[Tensor, float], Sequence[Term]],
     options: Options,
     *,
     holds_data: bool = False,
@@ -60,25 +60,30 @@ def minimise(
 ) -> Estimate:
     """The image that minimises the terms beside its fit to the data, within the options' tolerance.
 
+    It is computed in a unit of its own, :func:`unit_of` the measurements.
+
     Args:
         name: of the model, for the warning.
         physics: A.
         y: measurements ``[B, *range]``.
-        terms: penalties and constraints.
+        terms: penalties and constraints, for measurements in their unit, and this unit.
         options: what the user chose.
         holds_data: whether a term already says how the image fits its data.
         start: where the same solver was left, on the same images.
         rough: only as accurate as comparing parameters needs, and without a warning.
     """
-    terms = list(terms)
-    if options.low is not None or options.high is not None:
+    poisson = options.likelihood == "poisson" and not holds_data
+    unit = 1.0 if poisson else unit_of(y)  # line integrals have no other
+    y = y / unit
+    model = list(terms(y, unit))
+    bounded = options.low is not None or options.high is not None
+    if bounded:
         if physics.domain[0] == 2:
             raise ValueError(f"{name}: bounds on a complex image make no sense; leave low and high out")
-        terms.append(Bounds(options.low, options.high))
-    poisson = options.likelihood == "poisson" and not holds_data
+        model.append(Bounds(*(None if bound is None else bound / unit for bound in (options.low, options.high))))
     if poisson:
-        terms.append(TransmissionLikelihood(physics, y))
-    objective = Objective(physics, y, terms, least_squares=not (poisson or holds_data))
+        model.append(TransmissionLikelihood(physics, y))
+    objective = Objective(physics, y, model, least_squares=not (poisson or holds_data))
     solver: Solver
     if options.algorithm == "admm":
         solver = ADMM(objective)
@@ -91,7 +96,5 @@ def minimise(
     else:
         solution = solve(solver, options.tol, options.max_iter, start)
         warn_unless_converged(solution, options.tol, name)
-    image = objective.image(solution.x)
-    if options.low is not None or options.high is not None:
-        image = image.clamp(options.low, options.high)
-    return Estimate(image, solution.state)
+    image = unit * objective.image(solution.x)
+    return Estimate(image.clamp(options.low, options.high) if bounded else image, solution.state)

@@ -28,9 +28,6 @@ class DataTerm(Term):
     def adjoint(self, c: Tensor) -> Tensor:
         return self.A.A_adjoint(c)
 
-    def gram(self, x: Tensor) -> Tensor:
-        return self.A.normal(x)
-
     def spectrum(self, domain: tuple[int, ...]) -> Tensor:
         return self.A.normal_spectrum
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .gradient import gradient, gradient_adjoint, joint_length, project_to_ball
+from .gradient import gradient, gradient_adjoint, joint_length, shrink
 from .terms import Term, balance
 
 GROUPS = 3  # the image, and the rows and the columns of the field v
@@ -39,7 +39,7 @@ class SlopeTerm(Term):
         return self.weight * joint_length(c).sum((-2, -1))
 
     def prox(self, c: Tensor, step: Tensor) -> Tensor:
-        return c - project_to_ball(c, self.weight * step)
+        return shrink(c, self.weight * step)
 
     def spectrum(self, domain: tuple[int, ...]) -> Tensor:
         rows, columns = _differences(domain)
@@ -82,7 +82,7 @@ class CurvatureTerm(Term):
         return self.weight * joint_length(c).sum((-2, -1))
 
     def prox(self, c: Tensor, step: Tensor) -> Tensor:
-        return c - project_to_ball(c, self.weight * step)
+        return shrink(c, self.weight * step)
 
     def spectrum(self, domain: tuple[int, ...]) -> Tensor:
         rows, columns = (-difference.conj() for difference in _differences(domain))

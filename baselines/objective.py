@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,13 +34,17 @@ class Stack:
         return self.join([term.analysis(x) for term in self.terms])
 
     def adjoint(self, c: Tensor) -> Tensor:
-        parts = [term.adjoint(part) for term, part in zip(self.terms, self.split(c), strict=True)]
-        return sum(parts[1:], start=parts[0])
+        return _sum(term.adjoint(part) for term, part in zip(self.terms, self.split(c), strict=True))
 
-    def gram(self, rho: Tensor, x: Tensor) -> Tensor:
-        """Σ ρ_i K_iᵀK_i x, with ρ ``[B, T]``."""
-        parts = [like(each, x) * term.gram(x) for term, each in zip(self.terms, rho.unbind(1), strict=True)]
-        return sum(parts[1:], start=parts[0])
+    def weighted_adjoint(self, rho: Tensor, c: Tensor) -> Tensor:
+        """Σ ρ_i K_iᵀ c_i, with ρ ``[B, T]``."""
+        parts = zip(self.terms, self.split(c), rho.unbind(1), strict=True)
+        return _sum(each[:, None, None, None] * term.adjoint(part) for term, part, each in parts)
+
+    def gram(self, rho: Tensor, x: Tensor, c: Tensor) -> Tensor:
+        """Σ ρ_i K_iᵀK_i x, with ρ ``[B, T]``, where c = (K_1 x, …) is known."""
+        parts = zip(self.terms, self.split(c), rho.unbind(1), strict=True)
+        return _sum(like(each, x) * term.gram(x, part) for term, part, each in parts)
 
     def prox(self, c: Tensor, step: Tensor) -> Tensor:
         """The proximal map of each term, with steps ``[B, T]``."""
@@ -102,7 +108,8 @@ class Objective:
         # Where the data are a constraint, nothing but the image gives penalties and values their scale. Its differences
         # are smaller than itself: a hundredth leaves room for them.
         held = any(isinstance(term, MeasurementBall) for term in terms)
-        self._level = 1e-2 * back.abs().flatten(1).mean(1) if held else y.new_ones(len(y))
+        level = 1e-2 * back.abs().flatten(1).mean(1) if held else y.new_ones(len(y))
+        self._level = torch.where(level > 0, level, 1)
         worth = self._terms_value(back if held else torch.zeros_like(back))
         self._negligible = NEGLIGIBLE[y.dtype] * (worth + float(least_squares) * self.y.flatten(1).square().sum(1) / 2)
 
@@ -168,7 +175,9 @@ class Objective:
         misfit = self.A.A(self.image(u)) - self.y
         return DataFit(misfit.flatten(1).square().sum(1) / 2, self.lift(self.A.A_adjoint(misfit)))
 
-    def certificate(self, u: Tensor, z: Tensor, p: Tensor, fit: DataFit | None = None) -> Tensor:
+    def certificate(
+        self, u: Tensor, z: Tensor, p: Tensor, fit: DataFit | None = None, c: Tensor | None = None
+    ) -> Tensor:
         """A bound on (P(u) − min P) / P(u), or the relative violation of a constraint where that is larger: ``[B]``.
 
         Where P(u) is less than :data:`NEGLIGIBLE` times P(0), or times P(Aᵀy) where the data are a constraint, it is
@@ -183,9 +192,9 @@ class Objective:
 
         Args:
             u, z, p: as above; z and p stacked.
-            fit: of u, where it is known.
+            fit, c: of u, and the stacked K_i u, where they are known.
         """
-        c, fit = self.stack.analysis(u), fit or self.fit(u)
+        c, fit = self.stack.analysis(u) if c is None else c, fit or self.fit(u)
         value, gap, violation = fit.value, u.new_zeros(len(u)), u.new_zeros(len(u))
         for term, at, split, slope in zip(
             self.terms, self.stack.split(c), self.stack.split(z), self.stack.split(p), strict=True
@@ -213,8 +222,8 @@ class _OfImage(Term):
     def adjoint(self, c: Tensor) -> Tensor:
         return _lift(self.term.adjoint(c), self.groups)
 
-    def gram(self, x: Tensor) -> Tensor:
-        return _lift(self.term.gram(x[:, : x.shape[1] // self.groups]), self.groups)
+    def gram(self, x: Tensor, c: Tensor) -> Tensor:
+        return _lift(self.term.gram(x[:, : x.shape[1] // self.groups], c), self.groups)
 
     def spectrum(self, domain: tuple[int, ...]) -> Tensor:
         return _of_first_group(self.term.spectrum(domain), self.groups)
@@ -236,6 +245,11 @@ class _OfImage(Term):
 
     def norm(self, domain: tuple[int, ...]) -> float:
         return self.term.norm(domain)
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    """Without a pass over zeros."""
+    return functools.reduce(operator.add, parts)
 
 
 def _lift(x: Tensor, groups: int) -> Tensor:

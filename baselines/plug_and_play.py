@@ -15,7 +15,7 @@ from .denoisers import Denoiser
 from .iteration import CHECK_EVERY, Progress, solve
 from .method import ConvergenceWarning
 from .steps import ADMMState, FISTAState, HQSState, admm_step, fista_step, hqs_step
-from .tuned import Estimate, Parameter, TunedMethod, Tuning
+from .tuned import Estimate, Parameter, TunedMethod, Tuning, unit_of
 
 Algorithm = Literal["hqs", "admm", "red"]
 
@@ -172,10 +172,11 @@ class PlugAndPlay(TunedMethod):
         physics.check_measurement(y)
         # Neither rough nor from other values' images: with denoisers that are no proximal maps PSNR peaks on the way
         # and then falls, and where it ends may depend on where it began.
-        model = (physics, y, self.denoiser, values["noise_level"], values["penalty"])
+        unit = unit_of(y)
+        model = (physics, y / unit, self.denoiser, values["noise_level"] / unit, values["penalty"])
         if self.algorithm == "hqs":
             *_, last = half_quadratic(*model, self.max_iter)
-            return Estimate(last.x)
+            return Estimate(last.x * unit)
         solver = (PlugAndPlayADMM if self.algorithm == "admm" else RegularisationByDenoising)(*model)
         solution = solve(solver, self.tol, self.max_iter)
         worst = float(solution.gap.max())
@@ -186,7 +187,7 @@ class PlugAndPlay(TunedMethod):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return Estimate(solution.x)
+        return Estimate(solution.x * unit)
 
 
 def _distance(x: Tensor, z: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..physics import LinearOperator
 from .convex import Options, minimise
-from .terms import TotalVariationTerm
+from .terms import Term, TotalVariationTerm
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
 from .wavelet_terms import WaveletTerm
 
@@ -44,8 +44,11 @@ class Wavelet(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        term = WaveletTerm(values["regularisation"], self.family, self.levels, self.translation_invariant)
-        return minimise("wavelet sparsity", physics, y, [term], self.options, start=start, rough=rough)
+        def terms(y: Tensor, unit: float) -> list[Term]:
+            weight = values["regularisation"] / unit
+            return [WaveletTerm(weight, self.family, self.levels, self.translation_invariant)]
+
+        return minimise("wavelet sparsity", physics, y, terms, self.options, start=start, rough=rough)
 
 
 class TotalVariationWavelet(TunedMethod):
@@ -83,8 +86,10 @@ class TotalVariationWavelet(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        terms = [
-            TotalVariationTerm(values["regularisation"]),
-            WaveletTerm(values["wavelet"], self.family, self.levels, self.translation_invariant),
-        ]
+        def terms(y: Tensor, unit: float) -> list[Term]:
+            return [
+                TotalVariationTerm(values["regularisation"] / unit),
+                WaveletTerm(values["wavelet"] / unit, self.family, self.levels, self.translation_invariant),
+            ]
+
         return minimise("total variation and wavelets", physics, y, terms, self.options, start=start, rough=rough)

@@ -41,7 +41,10 @@ def admm_step(
     """
     x = solve(state.z - state.u)
     c = analysis(x)
-    z = prox(c + state.u)
+    v = c + state.u
+    z = prox(v)
+    if isinstance(dual_step, float) and dual_step == 1.0:
+        return ADMMState(x, z, v - z)
     return ADMMState(x, z, state.u + dual_step * (c - z))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..physics.periodic import gradient_power
-from .gradient import gradient, gradient_adjoint, joint_length, project_to_ball
+from .gradient import gradient, gradient_adjoint, joint_length, shrink
 
 
 class Term(ABC):
@@ -38,9 +38,9 @@ class Term(ABC):
     def adjoint(self, c: Tensor) -> Tensor:
         """Kᵀ c."""
 
-    def gram(self, x: Tensor) -> Tensor:
-        """KᵀK x; x itself where K is a tight frame."""
-        return self.adjoint(self.analysis(x))
+    def gram(self, x: Tensor, c: Tensor) -> Tensor:
+        """KᵀK x where c = K x is known; x itself where K is a tight frame."""
+        return self.adjoint(c)
 
     @abstractmethod
     def value(self, c: Tensor) -> Tensor:
@@ -98,9 +98,10 @@ class TotalVariationTerm(Term):
         return self.weight * joint_length(self._groups(c)).reshape(len(c), -1).sum(1)
 
     def prox(self, c: Tensor, step: Tensor) -> Tensor:
-        groups = self._groups(c)
-        radius = self.weight * step.reshape(-1, 1, 1, 1, 1).repeat_interleave(len(groups) // len(c), 0)
-        return c - project_to_ball(groups, radius).reshape(c.shape)
+        groups, radius = self._groups(c), self.weight * step.reshape(-1, 1, 1, 1, 1)
+        if not self.isotropic:
+            radius = radius.expand(-1, 2, 1, 1, 1).reshape(-1, 1, 1, 1, 1)
+        return shrink(groups, radius).reshape(c.shape)
 
     def spectrum(self, domain: tuple[int, ...]) -> Tensor:
         return gradient_power(domain[1:])
@@ -133,7 +134,7 @@ class Bounds(Term):
     def adjoint(self, c: Tensor) -> Tensor:
         return c
 
-    def gram(self, x: Tensor) -> Tensor:
+    def gram(self, x: Tensor, c: Tensor) -> Tensor:
         return x
 
     def value(self, c: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ..physics import LinearOperator
 from .convex import Options, minimise
 from .data_terms import MeasurementBall
 from .generalised_variation import CurvatureTerm, SlopeTerm
-from .terms import TotalVariationTerm
+from .terms import Term, TotalVariationTerm
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
 
 WEIGHT = Parameter("regularisation", 1e-6, 1.0, intensity=True)
@@ -42,7 +42,9 @@ class TotalVariation(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        terms = [TotalVariationTerm(values["regularisation"], self.isotropic)]
+        def terms(y: Tensor, unit: float) -> list[Term]:
+            return [TotalVariationTerm(values["regularisation"] / unit, self.isotropic)]
+
         return minimise("total variation", physics, y, terms, self.options, start=start, rough=rough)
 
 
@@ -73,7 +75,9 @@ class ConstrainedTotalVariation(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        terms = [TotalVariationTerm(1.0, self.isotropic), MeasurementBall(physics, y, values["epsilon"])]
+        def terms(y: Tensor, unit: float) -> list[Term]:
+            return [TotalVariationTerm(1.0, self.isotropic), MeasurementBall(physics, y, values["epsilon"])]
+
         return minimise(
             "constrained total variation", physics, y, terms, self.options, holds_data=True, start=start, rough=rough
         )
@@ -106,6 +110,8 @@ class TotalGeneralisedVariation(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        weight = values["regularisation"]
-        terms = [SlopeTerm(weight), CurvatureTerm(self.ratio * weight)]
+        def terms(y: Tensor, unit: float) -> list[Term]:
+            weight = values["regularisation"] / unit
+            return [SlopeTerm(weight), CurvatureTerm(self.ratio * weight)]
+
         return minimise("total generalised variation", physics, y, terms, self.options, start=start, rough=rough)

@@ -185,6 +185,12 @@ class TunedMethod(Method):
         return sum(value is None for value in self.given.values())
 
 
+def unit_of(y: Tensor) -> float:
+    """The largest power of two in max |y|, and 1 for zero: a unit in which squares of float32 are within its range."""
+    largest = float(y.abs().max())
+    return 2.0 ** (math.frexp(largest)[1] - 1) if largest > 0 else 1.0
+
+
 def _size(physics: LinearOperator) -> int:
     """Numbers that an image or its measurement consists of, whichever is larger."""
     return max(math.prod(physics.domain), math.prod(physics.range))

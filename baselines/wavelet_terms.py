@@ -40,7 +40,7 @@ class WaveletTerm(Term):
     def adjoint(self, c: Tensor) -> Tensor:
         return iswt2(c, self.family) if self.translation_invariant else idwt2(c, self.family, self.levels)
 
-    def gram(self, x: Tensor) -> Tensor:
+    def gram(self, x: Tensor, c: Tensor) -> Tensor:
         return x
 
     def value(self, c: Tensor) -> Tensor:

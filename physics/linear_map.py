@@ -13,6 +13,8 @@ Map = Callable[[Tensor], Tensor]
 
 def apply_linear(tensor: Tensor, forward: Map, adjoint: Map) -> Tensor:
     """``forward(tensor)``, whose gradient is ``adjoint``, and so on for every order."""
+    if not (torch.is_grad_enabled() and tensor.requires_grad):
+        return forward(tensor)
     return _Linear.apply(tensor, forward, adjoint)
 
 

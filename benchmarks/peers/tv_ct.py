@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,9 +69,8 @@ def odl_pdhg(task: Problem) -> Iterator[Tensor]:
     ODL's first axis is our x and its second points up, so a transposed image is a mirrored one there and is seen under
     the negative angles.
     """
-    import odl
-    from odl.applications import tomo
-
+    odl: Any = import_module("odl")  # its types are found or not, depending on the machine
+    tomo: Any = import_module("odl.applications.tomo")
     objective, radon = task.objective(), task.physics
     assert isinstance(radon, Radon)
     assert isinstance(radon.geometry, ParallelBeam)
