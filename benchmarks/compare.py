@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from .changes import changes
@@ -17,6 +19,7 @@ from .environment import differences
 from .record import Cell, read_tasks
 from .run_folder import write_csv
 from .statistics import intervals
+from .tasks import MEASUREMENTS
 from .yaml_lines import SuiteError
 
 PAIRS = ("task", "method", "seed", "image", "patient", "psnr_first", "psnr_second", "ssim_first", "ssim_second")
@@ -52,6 +55,7 @@ class RunComparison:
     pairs: tuple[Pair, ...]
     only_first: tuple[Key, ...]
     only_second: tuple[Key, ...]
+    others: Mapping[str, int]  # by task: test images that have the same name in both and are not the same
 
     def lines(self) -> Iterator[str]:
         """The comparison in words and tables."""
@@ -67,6 +71,8 @@ class RunComparison:
         for which, keys in (("first", self.only_first), ("second", self.only_second)):
             if keys:
                 yield f"only in the {which}: {', '.join(map(_name, keys))}"
+        for task, count in self.others.items():
+            yield f"{task}: left out {count} of the images, which have the same name in both and are not the same"
         yield ""
         yield from self._changed()
         yield from self._environments()
@@ -121,11 +127,12 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
         SuiteError: a folder that is no run, or runs that share no image.
     """
     one, two = _cells_of(first), _cells_of(second)
+    same = {task: _same_images(first, second, task) for task in {key[0]: None for key in one if key in two}}
     pairs = []
     for key in one:
         if key in two:
             (a, rows_a), (b, rows_b) = one[key], two[key]
-            shared = tuple((rows_a[image], rows_b[image]) for image in rows_a if image in rows_b)
+            shared = tuple((rows_a[i], rows_b[i]) for i in rows_a if i in rows_b and same[key[0]].get(i, True))
             if shared:
                 pairs.append(Pair(key, a, b, shared))
     paired = {pair.key for pair in pairs}
@@ -135,7 +142,8 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
             f"{first} and {second} share no test image of the same task, method and seed; "
             f"the first has {_some(only_first)}, the second {_some(only_second)}"
         )
-    return RunComparison(first, second, tuple(pairs), only_first, only_second)
+    others = {task: count for task in same if (count := list(same[task].values()).count(False))}
+    return RunComparison(first, second, tuple(pairs), only_first, only_second, others)
 
 
 def _cells_of(run: Path) -> dict[Key, tuple[Cell, dict[str, Mapping[str, str]]]]:
@@ -153,6 +161,25 @@ def _cells_of(run: Path) -> dict[Key, tuple[Cell, dict[str, Mapping[str, str]]]]
             if cell.state == "done" and rows:
                 found[(task.name, cell.method, cell.seed)] = (cell, rows)
     return found
+
+
+def _same_images(first: Path, second: Path, task: str) -> dict[str, bool]:
+    """Whether the test images that have the same name are the same up to rounding; nothing where they are not kept."""
+    with contextlib.suppress(OSError, KeyError), contextlib.ExitStack() as stack:
+        one, two = (
+            stack.enter_context(h5py.File(run / "tasks" / task / MEASUREMENTS))["test"] for run in (first, second)
+        )
+        places = {image: i for i, image in enumerate(two["ids"].asstr()[:])}
+        return {
+            image: _alike(one["truth"][i], two["truth"][places[image]])
+            for i, image in enumerate(one["ids"].asstr()[:])
+            if image in places
+        }
+    return {}
+
+
+def _alike(one: np.ndarray, two: np.ndarray) -> bool:
+    return one.shape == two.shape and bool(np.allclose(one, two, rtol=0, atol=1e-4 * np.abs(one).max()))
 
 
 def _numbers(pair: Pair) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..unrolled.learning_curve import TABLE
 from .environment import differences
 from .run_folder import RunFolder, is_worked_on, read_csv, read_json
 from .schema import load_suite
 from .verdict import duration
 from .yaml_lines import SuiteError
 
+TRAINING = "training.csv"  # what isocenter.unrolled.learning_curve writes; its import would take seconds
 STATES = ("done", "failed", "running", "interrupted", "to run")
 
 
@@ -66,7 +66,7 @@ def _count(task: _Task, title: str, path: Path | None) -> dict[str, Any]:
     state = str(status.get("state", "to run"))
     if path and not status:
         state = "running" if is_worked_on(path) else "interrupted"
-        rows = read_csv(path / "fit" / TABLE)
+        rows = read_csv(path / "fit" / TRAINING)
         at = (
             f", step {rows[-1]['step']}, {float(rows[-1]['validation_psnr']):.2f} dB on validation images"
             if rows

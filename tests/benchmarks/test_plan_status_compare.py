@@ -18,6 +18,7 @@ from isocenter.benchmarks.run_folder import RunFolder, alone
 from isocenter.benchmarks.runner import expand, open_tasks, run_suite
 from isocenter.benchmarks.schema import load_suite
 from isocenter.benchmarks.yaml_lines import SuiteError
+from isocenter.unrolled.learning_curve import TABLE
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +126,7 @@ def test_status_of_a_run_that_is_going_on(suite):
     for path in (done, other):
         (path / "status.json").unlink()
     (done / "fit").mkdir()
-    (done / "fit" / "training.csv").write_text("step,loss,validation_psnr,learning_rate,seconds\n400,1,20.5,1,1\n")
+    (done / "fit" / TABLE).write_text("step,loss,validation_psnr,learning_rate,seconds\n400,1,20.5,1,1\n")
     with RunFolder(folder).locked(), alone(done):
         lines = list(status_lines(folder))
     assert lines[0].startswith(f"small in {folder}: process ")
@@ -190,6 +191,18 @@ def test_runs_are_compared_image_by_image_with_what_was_changed(suite):
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 2
     assert float(rows[0]["psnr_second"]) - float(rows[0]["psnr_first"]) == pytest.approx(expected[0])
+
+
+def test_images_of_one_name_that_are_others_are_not_compared(suite):
+    first = run(suite)
+    plugin = suite.parent / "plugin.py"
+    plugin.write_text(plugin.read_text().replace("k % 5 + 2", "k % 5 + 2 + (split == 'test' and k == 1)"))
+    lines = list(compare_runs(first, run(suite, out="second")).lines())
+    assert "denoising: left out 1 of the images, which have the same name in both and are not the same" in lines
+    assert next(line for line in lines if line.startswith("denoising · direct")).split()[5] == "2"
+    plugin.write_text(plugin.read_text().replace("< radius *", "< (9 - radius) *"))
+    with pytest.raises(SuiteError, match="share no test image"):
+        compare_runs(first, run(suite, out="second"))
 
 
 def test_runs_without_overlap_say_so(suite):
