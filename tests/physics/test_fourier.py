@@ -115,6 +115,19 @@ def test_multi_coil_sampling_of_whole_lines_keeps_the_laws(size, axis) -> None:
     check_linear_operator(MultiCoilSampling(lines, torch.randn(2, 3, *size, dtype=torch.float64)))
 
 
+def test_large_batches_of_coil_images_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = (8, 7)
+    operator = MultiCoilSampling(mask_of(size), torch.randn(2, 3, *size, dtype=torch.float64))
+    x = torch.randn(5, 2, *size, dtype=torch.float64)
+    maps = (operator.A, lambda x: operator.A_adjoint(operator.A(x)), operator.normal)
+    together = [linear(x) for linear in maps]
+    monkeypatch.setattr("isocenter.physics.multicoil.TOGETHER", 2 * 3 * 8 * 7)
+    for linear, whole in zip(maps, together, strict=True):
+        assert torch.allclose(linear(x), whole, atol=1e-13)
+    monkeypatch.setattr("isocenter.physics.multicoil.TOGETHER", 1)  # less than an image
+    check_linear_operator(operator)
+
+
 def test_multi_coil_sampling_is_numpys() -> None:
     mask, maps = mask_of((7, 6)), torch.randn(2, 4, 7, 6, dtype=torch.float64)
     x = torch.randn(2, 2, 7, 6, dtype=torch.float64)
