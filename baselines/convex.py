@@ -16,6 +16,7 @@ from .iteration import Solver, solve, warn_unless_converged
 from .objective import Objective
 from .terms import Bounds, Term
 from .tuned import Estimate, unit_of
+from .watching import show
 
 ROUGH_SLACK, ROUGH_ITERATIONS = 3.0, 100  # to compare parameters: PSNR settles long before the gap closes
 
@@ -94,7 +95,13 @@ def minimise(
     if rough:
         solution = solve(solver, ROUGH_SLACK * options.tol, min(options.max_iter, ROUGH_ITERATIONS), start)
     else:
-        solution = solve(solver, options.tol, options.max_iter, start)
+        solution = solve(
+            solver,
+            options.tol,
+            options.max_iter,
+            start,
+            lambda iteration, u, gap: show(iteration, unit * objective.image(u), gap),
+        )
         warn_unless_converged(solution, options.tol, name)
     image = unit * objective.image(solution.x)
     return Estimate(image.clamp(options.low, options.high) if bounded else image, solution.state)

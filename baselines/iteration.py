@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .method import ConvergenceWarning
 from .steps import like
+from .watching import Watcher
 
 CHECK_EVERY = 5  # iterations between two looks at the certificate
 
@@ -47,10 +48,11 @@ class Solution(NamedTuple):
 
 
 @torch.no_grad()
-def solve(solver: Solver, tol: float, max_iter: int, start: Any = None) -> Solution:
+def solve(solver: Solver, tol: float, max_iter: int, start: Any = None, look: Watcher | None = None) -> Solution:
     """Iterate until every image has its gap under ``tol``; each keeps its first iterate that has.
 
-    What an image gets therefore does not depend on the others of its batch.
+    What an image gets therefore does not depend on the others of its batch. ``look`` is given the unknowns and their
+    gaps at every check.
     """
     done: Tensor | None = None
     for count, progress in enumerate(solver.iterate(start), start=1):
@@ -58,6 +60,8 @@ def solve(solver: Solver, tol: float, max_iter: int, start: Any = None) -> Solut
             done, x, gap = torch.zeros_like(progress.gap, dtype=torch.bool), progress.x, progress.gap
         x = torch.where(like(done, x), x, progress.x)
         gap = torch.where(done, gap, progress.gap)
+        if look is not None:
+            look(count * CHECK_EVERY, progress.x, progress.gap)
         done = gap <= tol
         if done.all() or count * CHECK_EVERY >= max_iter:
             break

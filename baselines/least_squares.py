@@ -15,6 +15,7 @@ from ..physics.conjugate_gradient import inner
 from .method import ConvergenceWarning
 from .steps import like
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
+from .watching import show
 
 CONVERGED = 1000  # bound on the iterations where a tolerance stops them
 
@@ -66,6 +67,7 @@ class LeastSquaresSolver:
         state = fresh if start is None or start.iteration > iterations else start
         while state.iteration < iterations and (state.energy > bound).any():
             state = cgls_step(state, A, bound)
+            show(state.iteration, state.x * like(scale, state.x))
         # From the definition, since the recursion for r drifts: this is what certifies the solution.
         residual = A.A_adjoint(y - A.A(state.x)).flatten(1).norm(dim=1)
         relative = residual / right.flatten(1).norm(dim=1).clamp_min(torch.finfo(y.dtype).tiny)

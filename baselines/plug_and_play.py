@@ -16,6 +16,7 @@ from .iteration import CHECK_EVERY, Progress, solve
 from .method import ConvergenceWarning
 from .steps import ADMMState, FISTAState, HQSState, admm_step, fista_step, hqs_step
 from .tuned import Estimate, Parameter, TunedMethod, Tuning, unit_of
+from .watching import show
 
 Algorithm = Literal["hqs", "admm", "red"]
 
@@ -175,10 +176,11 @@ class PlugAndPlay(TunedMethod):
         unit = unit_of(y)
         model = (physics, y / unit, self.denoiser, values["noise_level"] / unit, values["penalty"])
         if self.algorithm == "hqs":
-            *_, last = half_quadratic(*model, self.max_iter)
+            for iteration, last in enumerate(half_quadratic(*model, self.max_iter), start=1):
+                show(iteration, last.x * unit)
             return Estimate(last.x * unit)
         solver = (PlugAndPlayADMM if self.algorithm == "admm" else RegularisationByDenoising)(*model)
-        solution = solve(solver, self.tol, self.max_iter)
+        solution = solve(solver, self.tol, self.max_iter, look=lambda k, x, gap: show(k, x * unit, gap))
         worst = float(solution.gap.max())
         if not rough and not worst <= self.tol:
             warnings.warn(

@@ -12,6 +12,7 @@ from ..physics import LinearOperator, Normalised
 from .sirt import has_no_negative_entries, reciprocal
 from .steps import like
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
+from .watching import show
 
 FLOOR = 10  # units of rounding error, relative to the largest A x, under which a division by A x means nothing
 
@@ -74,4 +75,5 @@ class RichardsonLucy(TunedMethod):
             # An adjoint that goes through the FFT can be negative by rounding.
             x = state.x * correction * A.A_adjoint(ratio).clamp_min(0)
             state = RichardsonLucyState(count, x)
+            show(count, x)
         return Estimate(state.x, state)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..physics import LinearOperator, Normalised
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
+from .watching import show
 
 PROBES = 16
 ROUNDING = 32  # units of rounding error, relative to the largest entry, under which an entry is zero
@@ -59,6 +60,7 @@ class SIRT(TunedMethod):
         for count in range(state.iteration + 1, iterations + 1):
             x = state.x + column_weights * A.A_adjoint(row_weights * (y - A.A(state.x)))
             state = SIRTState(count, x.clamp_min(0) if self.nonnegative else x)
+            show(count, state.x)
         return Estimate(state.x, state)
 
 

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from ..baselines.method import Method
+from ..baselines.watching import watched
+from ..data.metrics import psnr
 from ..data.problem import HDF5_OVERHEAD, Problem
 from ..data.whole_file import remove_leftovers, whole_file
 from ..physics import LinearOperator
@@ -40,6 +42,7 @@ RESULT = ("metrics.csv", "reconstructions.h5", "fit.json")
 """Files of a cell whose hashes its ``status.json`` holds."""
 
 COLUMNS = ("image", "patient", *NAMES, RMSE_HU, "seconds")
+TRACE = ("iteration", "seconds", "psnr", "gap")
 REPEATS = 3  # of the timing of an image
 REPEAT_BELOW = 0.1  # seconds; slower images are measured once each
 
@@ -210,8 +213,35 @@ def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -
     status["parameters"] = method.parameters
     test = cell.task.stored(measurements, "test")
     clip, water = cell.task.spec.clip, cell.task.dataset.water
+    if trace := _warm_up(method, test, cell.task.physics, clip):
+        write_csv(folder / "trace.csv", TRACE, trace)
     rows = _reconstruct(method, test, cell.task.physics, folder / "reconstructions.h5", clip, water)
     write_csv(folder / "metrics.csv", COLUMNS, rows)
+
+
+def _warm_up(
+    method: Method, test: Problem, physics: LinearOperator, clip: tuple[float, float] | None
+) -> list[dict[str, Any]]:
+    """Reconstruct the first image for nothing but the way there: rows of ``trace.csv``, none from a method without."""
+    rows: list[dict[str, Any]] = []
+    if not len(test):
+        return rows
+    truth, aside = test.truth(0)[None], 0.0
+
+    def look(iteration: int, images: Tensor, gap: Tensor | None) -> None:
+        nonlocal aside
+        _wait(images)
+        now = time.perf_counter()
+        shown = images.cpu().float()
+        quality = float(psnr(shown if clip is None else shown.clamp(*clip), truth, test.data_range)[0])
+        own = "" if gap is None else float(gap[0])
+        rows.append({"iteration": iteration, "seconds": now - began - aside, "psnr": quality, "gap": own})
+        aside += time.perf_counter() - now
+
+    began = time.perf_counter()
+    with torch.no_grad(), watched(look):
+        method.reconstruct(test.measurement(0)[None], physics)
+    return rows
 
 
 def _reconstruct(
@@ -230,8 +260,6 @@ def _reconstruct(
         stored = file.create_dataset("reconstruction", (len(test), *physics.domain), "float32")
         stored.attrs["images"] = list(test.ids)
         with torch.no_grad():
-            if len(test):
-                method.reconstruct(test.measurement(0)[None], physics)  # warm-up
             for i in range(len(test)):
                 x, seconds = timed_reconstruction(method, test.measurement(i)[None], physics)
                 _check(x, physics, test.ids[i])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from deepinv.loss.metric import HaarPSI
@@ -10,7 +13,56 @@ from torch import Tensor
 
 from ..data.metrics import magnitude, psnr
 
-NAMES = ("psnr", "ssim", "nrmse", "haarpsi")
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a measure is named, shown and compared.
+
+    Attributes:
+        name: its column.
+        title: for people.
+        digits: after the point; None for scientific notation.
+        unit: of its values; that of the images where ``has_image_units``.
+        error: whether less is better. Errors run over orders of magnitude, so that two are compared by their ratio and
+            drawn on a logarithmic axis; qualities by their difference.
+        has_image_units: whether it is in the units of the images.
+    """
+
+    name: str
+    title: str
+    digits: int | None
+    unit: str = ""
+    error: bool = False
+    has_image_units: bool = False
+
+    def text(self, value: float, *, sign: bool = False) -> str:
+        """A value for people, with a true minus sign; an en dash for NaN. ``sign`` writes a plus as well."""
+        if math.isnan(value):
+            return "–"
+        if math.isinf(value):
+            return "∞" if value > 0 else "−∞"
+        if self.digits is None:
+            mantissa, exponent = f"{value:.2e}".split("e")
+            return f"{mantissa}·10{str(int(exponent)).translate(RAISED)}" if value else "0"
+        text = f"{value:.{self.digits}f}"
+        if not float(text):
+            return text.lstrip("-")
+        return ("+" if sign and value > 0 else "") + text.replace("-", "−")
+
+
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure("psnr", "PSNR", 2, "dB"),
+        Measure("ssim", "SSIM", 3),
+        Measure("rmse", "RMSE", None, error=True, has_image_units=True),
+        Measure("nrmse", "NRMSE", 3, error=True),
+        Measure("haarpsi", "HaarPSI", 3),
+    )
+}
+NAMES = tuple(MEASURES)
 
 SETTINGS = (
     "The data range R is fixed by the dataset and never taken from a reconstruction; nothing is rescaled to fit the "
@@ -19,10 +71,11 @@ SETTINGS = (
     "SSIM: scikit-image with Gaussian weights (σ = 1.5, 11 × 11 window), population covariance, K1 = 0.01, K2 = 0.03, "
     "data range R; the 5 pixels at the border are left out of the mean; an image smaller than the window gets the "
     "largest one that fits. "
+    "RMSE: root mean squared error on the whole image, in its units. "
     "NRMSE: ‖reconstruction − truth‖ / ‖truth‖. "
     "HaarPSI: deepinv with the parameters for medical images (C = 5, α = 4.9; Karner et al. 2024), subsampled by two; "
     "both images are divided by R and clipped to [0, 1], after a shift by the truth's minimum where that is negative. "
-    "RMSE in HU, for CT: root mean squared error of 1000 (μ / μ_water − 1), with the dataset's μ_water, over the disc "
+    "RMSE in HU, for CT: that of 1000 (μ / μ_water − 1), with the dataset's μ_water, over the disc "
     "that every view sees (the whole image where nothing is scanned by rays)."
 )
 
@@ -31,7 +84,7 @@ _haarpsi = HaarPSI()
 
 
 def metrics(reconstruction: Tensor, truth: Tensor, data_range: float) -> dict[str, Tensor]:
-    """PSNR, SSIM, NRMSE and HaarPSI of every image of a batch; :data:`SETTINGS` states the definitions.
+    """PSNR, SSIM, RMSE, NRMSE and HaarPSI of every image of a batch; :data:`SETTINGS` states the definitions.
 
     Args:
         reconstruction: ``[B, C, H, W]``; C = 1 for real images, 2 for complex ones.
@@ -56,6 +109,7 @@ def metrics(reconstruction: Tensor, truth: Tensor, data_range: float) -> dict[st
     return {
         "psnr": psnr(reconstruction, truth, data_range).cpu(),
         "ssim": torch.tensor([_ssim(a, b, data_range) for a, b in zip(x.numpy(), t.numpy(), strict=True)]).double(),
+        "rmse": squared.mean((1, 2)).sqrt(),
         "nrmse": squared.sum((1, 2)).sqrt() / t.square().sum((1, 2)).sqrt(),
         "haarpsi": _haar(x, t, data_range),
     }

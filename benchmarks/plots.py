@@ -1,10 +1,9 @@
-"""Figures of a report. One colour and one marker per method over all figures of a run; no state outside a figure."""
+"""How figures look and are written: one colour and one marker per method over all figures of a run."""
 
 from __future__ import annotations
 
 import base64
 import io
-import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from PIL import Image
+
+from .metrics import RAISED
 
 WIDTH = 11.0  # inches at 96 dots each, the width of a report's column
 INK, MUTED, GRID = "#212529", "#6c757d", "#dee2e6"
@@ -43,7 +46,6 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "isocenter",  # equal data give equal files
 }
-_PAIRED_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -63,150 +65,15 @@ def looks(labels: Mapping[str, str]) -> dict[str, Look]:
     }
 
 
-def box_plot(
-    values: Mapping[str, np.ndarray], methods: Sequence[str], looks: Mapping[str, Look], patients: int
-) -> tuple[Figure, str]:
-    """Distribution of PSNR and SSIM over the images, a dot per image, joined across methods when they are few.
-
-    Args:
-        values: ``[methods, images]`` for ``psnr`` and ``ssim``.
-        methods: the rows of ``values``.
-        patients: the number of patients, for the caption.
-    """
-    images = values["psnr"].shape[1]
-    joined = 1 < images <= _PAIRED_LINES and len(methods) > 1
+def save(figure: Figure, stem: Path) -> None:
+    """Write ``stem.svg``, and ``stem.png`` for slides."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.85 + 0.42 * max(len(methods), 2)), layout="constrained")
-        for name, title, ax in zip(
-            ("psnr", "ssim"), ("PSNR [dB]", "SSIM"), figure.subplots(1, 2, sharey=True), strict=True
-        ):
-            _frame(ax, "x")
-            rows = np.where(np.isfinite(values[name]), values[name], np.nan)
-            y = np.arange(len(methods))[::-1]
-            if joined:
-                ax.plot(rows, y, color=MUTED, lw=0.6, alpha=min(0.6, 6 / images), zorder=1)
-            for row, place, method in zip(rows, y, methods, strict=True):
-                known = row[~np.isnan(row)]
-                look = looks[method]
-                spread = np.zeros(known.size) if joined else np.random.default_rng(0).uniform(-0.14, 0.14, known.size)
-                alpha = 0.8 if known.size <= 100 else 0.3
-                ax.scatter(known, place + spread, s=14, c=look.colour, marker=look.marker, lw=0, alpha=alpha, zorder=2)
-                if known.size > 1:
-                    line = {"color": look.colour, "lw": 1.4}
-                    ax.boxplot(
-                        [known],
-                        positions=[place],
-                        orientation="horizontal",
-                        widths=0.55,
-                        showfliers=False,
-                        patch_artist=True,
-                        manage_ticks=False,
-                        boxprops={**line, "facecolor": look.colour + "26"},
-                        whiskerprops=line,
-                        capprops=line,
-                        medianprops={"color": look.colour, "lw": 2.8},
-                        zorder=3,
-                    )
-            ax.set(xlabel=title, ylim=(-0.6, len(methods) - 0.4))
-            ax.set_yticks(y, [wrap(looks[method].label, 30) for method in methods])
-    caption = (
-        f"Dots are the {images} test image{'s'[: images != 1]} of {patients} patient{'s'[: patients != 1]}"
-        f"{', lines join the same image' if joined else ''}; boxes: quartiles and median, whiskers to 1.5 times "
-        "the box."
-    )
-    return figure, caption
-
-
-def pareto(
-    points: Mapping[str, tuple[float, float]], looks: Mapping[str, Look], parameters: Mapping[str, int]
-) -> tuple[Figure, str]:
-    """Mean PSNR against seconds per image; the marker's area grows with the number of parameters.
-
-    Args:
-        points: (seconds, PSNR) by method.
-        parameters: learned or tuned numbers by method.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, max(3.2, 1.2 + 0.27 * len(points))), layout="constrained")
-        ax = figure.subplots()
-        _frame(ax, "both")
-        shown = {m: (max(s, 1e-6), q) for m, (s, q) in points.items() if np.isfinite(s) and np.isfinite(q)}
-        front = sorted(
-            p
-            for m, p in shown.items()
-            if not any(o[0] <= p[0] and o[1] >= p[1] and o != p for n, o in shown.items() if n != m)
-        )
-        if len(front) > 1:
-            ax.plot(*zip(*front, strict=True), color=MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
-        for method in sorted(shown, key=lambda m: -shown[m][1]):
-            look, count = looks[method], parameters.get(method, 0)
-            size = 36 + 22 * max(math.log10(max(count, 1)) - 1, 0)
-            label = f"{wrap(look.label, 30)}{f'  ({short(count)})' if count else ''}"
-            face = look.colour + "cc"
-            ax.scatter(*shown[method], s=size, c=face, marker=look.marker, ec=look.colour, lw=1, label=label, zorder=2)
-        ax.set(xscale="log", xlabel="seconds per image", ylabel="mean PSNR [dB]")
-        seconds = [s for s, _ in shown.values()] or [1.0]
-        ax.set_xlim(min(seconds) / 2.2, max(seconds) * 2.2)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if max(seconds) / min(seconds) > 50 else (1.0, 2.0, 5.0)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.margins(y=0.15)
-        legend = figure.legend(loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=0.7)
-        for handle in legend.legend_handles:
-            if handle is not None:
-                handle.set_sizes([40])  # type: ignore[attr-defined]
-    caption = (
-        "Mean PSNR over the test images against the median time for one of them; in brackets the number of "
-        "parameters, which the marker's area follows. The dashed line joins the methods that no other beats in both."
-    )
-    return figure, caption
-
-
-def tuning(curves: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look]) -> tuple[Figure, str]:
-    """Validation PSNR over the parameter values tried, or over training; one panel per fit.
-
-    Args:
-        curves: by method, a ``fit.json`` with a ``curve`` and what its ``axis`` is.
-    """
-    columns = min(4, len(curves))
-    rows = math.ceil(len(curves) / columns)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH / 4 * columns, 2.35 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax in grid[len(curves) :]:
-            ax.set_visible(False)
-        for ax, (method, fit) in zip(grid, curves.items(), strict=False):
-            _frame(ax, "both")
-            look = looks[method]
-            points = sorted((float(r["x"]), float(r["validation_psnr"])) for r in fit["curve"])
-            x, y = np.array(points).T
-            ax.plot(x, y, color=look.colour, lw=1.5, marker="o" if x.size <= 40 else "", ms=3.5)
-            if np.isfinite(y).any():
-                best = np.nanargmax(y)
-                ax.plot(x[best], y[best], marker="o", ms=8, mfc="none", mec=INK, mew=1.2)
-            if x[0] > 0 and x[-1] / x[0] > 30 and np.median(x) < 0.2 * x[-1]:  # tried on a logarithmic scale
-                ax.set_xscale("log")
-                ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                ax.xaxis.set_minor_locator(NullLocator())
-            ax.set_title(wrap(look.label, 30), fontsize=9, weight="bold")
-            ax.set_xlabel(str(fit.get("axis") or "value tried"), fontsize=8.5)
-            ax.tick_params(labelsize=8)
-        for row in range(rows):
-            grid[row * columns].set_ylabel("validation PSNR [dB]", fontsize=8.5)
-    return (
-        figure,
-        "Validation PSNR during tuning and training; the ring marks the best value. Test images play no part.",
-    )
-
-
-def save(figure: Figure, stem: Path, *, raster: bool = False) -> None:
-    """Write ``stem.svg``, and ``stem.png`` where asked for: charts are lines, image grids go into slides."""
-    with matplotlib.rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # it has been laid out, once for both files
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         stem.with_name(stem.name + ".svg").write_text(_compact(buffer.getvalue()), encoding="utf-8")
-        if raster:
-            figure.savefig(stem.with_name(stem.name + ".png"), dpi=150, facecolor="white")
+        figure.savefig(stem.with_name(stem.name + ".png"), dpi=150, facecolor="white")
 
 
 def themed(svg: str) -> str:
@@ -228,10 +95,40 @@ def short(count: int) -> str:
     return f"{count / 1e3:.3g} k" if count < 999_500 else f"{count / 1e6:.3g} M"
 
 
-def _frame(ax: Axes, grid: str) -> None:
+def frame(ax: Axes, grid: str) -> None:
+    """Two spines, and a grid along ``"x"``, ``"y"`` or ``"both"``."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis=grid, color=GRID, lw=0.7)  # type: ignore[arg-type]
     ax.set_axisbelow(True)
+
+
+def legend(figure: Figure, handles: Mapping[str, Artist], looks: Mapping[str, Look]) -> None:
+    """Names of methods at the right of all panels."""
+    names = [wrap(looks[method].label, 30) for method in handles]
+    figure.legend(
+        list(handles.values()), names, loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=0.7
+    )
+
+
+def logarithmic(axis: Axis, values: Sequence[float]) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5, or at 1 alone where the values span a lot."""
+    wide = max(values) / min(values) > 50
+    if isinstance(axis, XAxis):
+        axis.axes.set_xscale("log")
+    else:
+        axis.axes.set_yscale("log")
+    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def plain(value: float) -> str:
+    """A tick: 0.02, 50, 2,000, and powers of ten where they are far out."""
+    if value and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.0e}".split("e")
+        power = f"10{str(int(exponent)).translate(RAISED)}"
+        return power if mantissa == "1" else f"{mantissa}·{power}"
+    return f"{value:,.6g}"
 
 
 def wrap(label: str, width: int) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 _GROUPS = ("direct", "classical", "learned")
 
 
@@ -40,6 +42,16 @@ class Cell:
         chosen = self.fit.get("chosen") or {}
         values = ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in chosen.items())
         return "" if budget == "none" else f"{budget} → {values}" if values else budget
+
+    @property
+    def trace(self) -> dict[str, np.ndarray]:
+        """Columns of ``trace.csv``, NaN where there is no number; empty where the method made none."""
+        path = self.folder / "trace.csv"
+        if not path.is_file():
+            return {}
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]} if rows else {}
 
     @property
     def state(self) -> str:

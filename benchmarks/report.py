@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import jinja2
-import numpy as np
 import yaml
-from matplotlib.figure import Figure
+from matplotlib import colormaps
 
-from . import metrics, plots, statistics
+from . import charts, metrics, plots, statistics, viewer
 from .environment import differences
-from .hounsfield import RMSE_HU
-from .image_grid import Panel, image_grid
+from .image_grid import image_grid
+from .judgement import Judgement, judge
+from .metrics import MEASURES
 from .record import Cell, Task, method_labels, read_json, read_tasks
-from .statistics import Comparison, Scores, Summary
-from .verdict import bracket, choose_reference, cost, duration, number, p_value, second_opinion, verdict
+from .report_tables import Entry, Table, published_table, scores_table, write_latex, write_scores
+from .sweeps import families
+from .verdict import cost, luck, second_opinion, verdict
+
+
+@dataclass
+class _Drawing:
+    """A figure on the page; ``print_only`` where something better is on the screen."""
+
+    title: str
+    uri: str
+    caption: str
+    rem: str
+    print_only: bool = False
 
 
 @dataclass
@@ -30,22 +40,23 @@ class _Section:
 
     name: str
     info: Mapping[str, Any]
+    result: Judgement
     verdict: str = ""
-    opinion: str = ""
+    remarks: list[str] = field(default_factory=list)
     cost: str = ""
-    reference: str = ""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    hounsfield: bool = False
-    figures: list[dict[str, str]] = field(default_factory=list)
+    table: Table = field(default_factory=Table)
+    published: list[dict[str, str]] = field(default_factory=list)
+    figures: list[_Drawing] = field(default_factory=list)
+    images: dict[str, Any] | None = None
+    images_note: str = ""
     notes: list[str] = field(default_factory=list)
     fits: list[str] = field(default_factory=list)
-    published: list[str] = field(default_factory=list)
     failed: list[Cell] = field(default_factory=list)
     unfinished: list[Cell] = field(default_factory=list)
 
 
 def write_report(run: Path) -> Path:
-    """Write ``figures/`` and ``report.html`` into a run folder, from whatever has finished, and return the page.
+    """Write ``figures/``, ``tables/`` and ``report.html`` into a run folder, from what has finished; return the page.
 
     Raises:
         ValueError: if there is no run folder at ``run``, or a file in it is broken.
@@ -53,28 +64,35 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     if not (run / "suite.yaml").is_file():
         raise ValueError(f"{run} is not a run folder: it has no suite.yaml; expected a folder such as runs/quickstart")
+    suite = _suite(run)
     tasks = read_tasks(run)
-    looks = plots.looks(method_labels(tasks))
-    (run / "figures").mkdir(exist_ok=True)
-    sections = [_section(run, task, looks) for task in tasks]
-    environment = jinja2.Environment(
+    labels = method_labels(tasks)
+    looks = plots.looks(labels)
+    for folder in ("figures", "tables"):
+        (run / folder).mkdir(exist_ok=True)
+    results = [judge(task, list(looks)) for task in tasks]
+    sections = [_section(task, result, labels) for task, result in zip(tasks, results, strict=True)]
+    _show(run, tasks, sections, looks)
+    templates = jinja2.Environment(
         autoescape=True,  # whatever the file is called: names, YAML and tracebacks are text
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, number=number)
-    page = environment.get_template("report.html.j2").render(
-        name=_title(run),
+    page = templates.get_template("report.html.j2").render(
+        name=str(suite.get("title") or run.resolve().name),
         sections=sections,
         looks=looks,
-        overview=_overview(sections, looks),
+        overview=_overview(run, sections, labels),
+        summary_figures=_summary_figures(run, tasks, sections, looks),
         cells=(cells := [cell for task in tasks for cell in task.cells]),
         differences=differences([cell.status.get("environment") or {} for cell in cells]),
         environment=read_json(run / "environment.json"),
+        plugins=[str(plugin) for plugin in suite.get("plugins") or ()],
         suite=(run / "suite.yaml").read_text(encoding="utf-8"),
         metric_settings=metrics.SETTINGS,
         statistics_settings=statistics.SETTINGS,
+        error_colours=[[round(255 * c) for c in colormaps["inferno"](i)[:3]] for i in range(256)],
     )
     path = run / "report.html"
     partial = path.with_suffix(".partial")
@@ -83,221 +101,160 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def _title(run: Path) -> str:
-    """The suite's title, else the folder's name."""
+def _suite(run: Path) -> dict[str, Any]:
     try:
         suite = yaml.safe_load((run / "suite.yaml").read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{run / 'suite.yaml'} is no YAML: {' '.join(str(error).split())}") from error
-    title = suite.get("title") if isinstance(suite, dict) else None
-    return str(title or run.resolve().name)
+    return suite if isinstance(suite, dict) else {}
 
 
-def _section(run: Path, task: Task, looks: Mapping[str, plots.Look]) -> _Section:
-    section = _Section(task.name, {"title": task.name} | dict(task.info))
+def _section(task: Task, result: Judgement, labels: Mapping[str, str]) -> _Section:
+    section = _Section(task.name, {"title": task.name} | dict(task.info), result)
     section.failed = [cell for cell in task.cells if cell.state == "failed"]
     section.unfinished = [cell for cell in task.cells if cell.state not in ("failed", "done")]
     section.notes = task.notes
     fitted = {cell.method: cell for cell in reversed(task.cells) if cell.budget and cell.state == "done"}
-    section.fits = [f"{fitted[method].label}: {fitted[method].budget}" for method in looks if method in fitted]
-    section.published = _lines(task.info.get("published"))
-    order = {method: i for i, method in enumerate(looks)}
-    table = statistics.scores(sorted(task.rows, key=lambda row: order[row["method"]]))
-    summaries = statistics.summarise(table)
-    labels = {method: look.label for method, look in looks.items()}
-    groups = {cell.method: str(cell.spec.get("group")) for cell in task.cells}
-    compared = _compared(summaries, groups)
-    reference, why = choose_reference(task.info.get("reference"), compared, groups)
-    section.verdict = verdict(table, compared, reference, labels)
+    section.fits = [f"{fitted[method].label}: {fitted[method].budget}" for method in labels if method in fitted]
+    section.published = published_table(task, result, labels)
+    reference, metric = result.reference, result.measure.name
+    section.verdict = verdict(result.table, result.judged, reference, labels, metric, result.units)
     if reference is None:
         return section
-    section.opinion = second_opinion(compared, labels)
-    section.cost = cost(compared, reference, labels, task.largest("seconds_fit"))
-    section.reference = f"{labels[reference]} ({why})"
-    comparisons = statistics.compare(table, reference)
-    section.rows = _rows(task, summaries, comparisons, reference, groups)
-    section.hounsfield = bool(task.mean(RMSE_HU))
-    incomplete = [s for s in summaries if s.images < len(table.images)]
+    remarks = [second_opinion(result.judged, labels, metric), luck(result.judged, labels, result.groups, metric)]
+    section.remarks = [remark for remark in remarks if remark]
+    section.cost = cost(result.judged, reference, labels, task.largest("seconds_fit"), metric)
+    section.table = scores_table(task, result)
+    images = len(result.table.images)
     section.notes += [
-        f"{labels[s.method]} has numbers for {s.images} of {len(table.images)} images; its mean is over those, its "
-        "difference over the images that it shares with the reference."
-        for s in incomplete
+        f"{labels[s.method]} has numbers for {s.images} of {images} images; its mean is over those, its difference "
+        "over the images that it shares with the reference."
+        for s in result.summaries
+        if s.images < images
     ]
-    section.figures = _figures(run, task, table, compared, reference, looks)
     return section
 
 
-def _compared(summaries: Sequence[Summary], groups: Mapping[str, str]) -> list[Summary]:
-    """All but those that were tuned on the test images, which are shown and never judged."""
-    return [s for s in summaries if groups.get(s.method) != "oracle"]
+def _show(run: Path, tasks: Sequence[Task], sections: Sequence[_Section], looks: Mapping[str, plots.Look]) -> None:
+    """Figures, images and table files of every task."""
+    chosen: list[list[viewer.Picture]] = []
+    for task, section in zip(tasks, sections, strict=True):
+        result = section.result
+        if result.reference is None:
+            chosen.append([])
+            continue
+        chosen.append(viewer.pictures(run, task, result.table, result.reference, result.measure.name, looks))
+        section.figures = _figures(run, task, result, chosen[-1], looks)
+        stem = run / "tables" / task.name
+        labels = {method: look.label for method, look in looks.items()}
+        write_scores(stem, task, result, labels)
+        write_latex(stem, section.table, labels, f"{section.info['title']}: {section.verdict}")
+    kept, side = viewer.thin(chosen)
+    for section, group in zip(sections, kept, strict=True):
+        if group:
+            section.images = viewer.pack(group, section.info, side)
+            assert section.result.reference is not None
+            section.images_note = _about(group, side, section.result, looks[section.result.reference].label)
 
 
-def _rows(
-    task: Task,
-    summaries: Sequence[Summary],
-    comparisons: Mapping[str, Comparison],
-    reference: str,
-    groups: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """Rows of the table of a task; each entry is what is shown and what is sorted by."""
-    fits, memory, parameters = (task.largest(key) for key in ("seconds_fit", "peak_memory_mb", "parameters"))
-    compared = _compared(summaries, groups)
-    best = {m: max((s.mean[m] for s in compared if not math.isnan(s.mean[m])), default=math.nan) for m in metrics.NAMES}
-    best["nrmse"] = min((s.mean["nrmse"] for s in compared if not math.isnan(s.mean["nrmse"])), default=math.nan)
-    hounsfield = task.mean(RMSE_HU)
-    least = min((hounsfield[s.method] for s in compared if s.method in hounsfield), default=math.nan)
-    rows = []
-    for s in summaries:
-        entries: list[dict[str, Any]] = []
-        for metric, digits in (("psnr", 2), ("ssim", 3), ("nrmse", 3), ("haarpsi", 3)):
-            spread = f" ± {number(s.sd[metric], digits)}" if not math.isnan(s.sd[metric]) else ""
-            entries.append(
-                {
-                    "sort": s.mean[metric],
-                    "text": number(s.mean[metric], digits) + spread,
-                    "small": bracket(s.interval[metric], digits).strip(),
-                    "best": s.mean[metric] == best[metric] and s in compared and len(compared) > 1,
-                }
-            )
-        if hounsfield:  # CT alone
-            error = hounsfield.get(s.method, math.nan)
-            entries.append({"sort": error, "text": number(error, 1), "best": error == least and len(compared) > 1})
-        c = comparisons.get(s.method)
-        if c is None:
-            entries += [{"sort": 0.0, "text": "reference", "small": ""}, {"text": ""}, {"text": ""}]
-        else:
-            sign = "+" if c.difference > 0 else ""
-            entries += [
-                {
-                    "sort": c.difference,
-                    "text": sign + number(c.difference),
-                    "small": bracket(c.interval).strip(),
-                    "best": c.clear and c.difference > 0,
-                },
-                {"sort": c.p, "text": p_value(c.p)},
-                {"sort": c.wins, "text": "–" if math.isnan(c.wins) else f"{100 * c.wins:.0f} %"},
-            ]
-        fit, count, peak = (part.get(s.method, math.nan) for part in (fits, parameters, memory))
-        entries += [
-            {"sort": s.seconds, "text": duration(s.seconds)},
-            {"sort": fit, "text": duration(fit) if fit > 0 else "–"},
-            {"sort": count, "text": plots.short(int(count)) if count > 0 else "–"},
-            {"sort": peak, "text": f"{peak:.0f} MB" if peak > 0 else "–"},
-        ]
-        if any(other.seeds > 1 for other in summaries):
-            text = f"± {number(s.seed_spread['psnr'])} ({s.seeds})" if s.seeds > 1 else "–"
-            entries.append({"sort": s.seed_spread["psnr"], "text": text})
-        rows.append({"method": s.method, "group": groups.get(s.method, ""), "entries": entries})
-    return rows
+def _about(group: Sequence[viewer.Picture], side: int, result: Judgement, reference: str) -> str:
+    """By which rule the images were chosen, and what was done to them."""
+    which = " and ".join([", ".join(p.rank for p in group[:-1]), group[-1].rank] if len(group) > 1 else [group[0].rank])
+    several = "; networks with their first training seed" if max(result.table.seeds.values()) > 1 else ""
+    size = f" To keep this page small, {side} × {side} pixels are averaged." if side > 1 else ""
+    return (
+        f"The images with the {which} {result.measure.title} of {reference}{several}. All share one zoom, one window "
+        f"and one error scale, which starts at the 99.5 % quantile of the middle method.{size} Drag to move, double "
+        "click, pinch or Ctrl and the wheel to zoom, Shift and drag for level and window."
+    )
 
 
 def _figures(
-    run: Path,
-    task: Task,
-    table: Scores,
-    summaries: Sequence[Summary],
-    reference: str,
-    looks: Mapping[str, plots.Look],
-) -> list[dict[str, str]]:
-    figures: list[dict[str, str]] = []
-
-    def add(kind: str, title: str, drawn: tuple[Figure, str], lead: str = "") -> None:
-        stem = run / "figures" / f"{kind}-{task.name}"
-        plots.save(drawn[0], stem, raster=kind == "grid")
-        svg = plots.themed(stem.with_name(stem.name + ".svg").read_text(encoding="utf-8"))
-        uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-        width = drawn[0].get_size_inches()[0]
-        figures.append({"title": title, "uri": uri, "caption": lead + drawn[1], "rem": f"{width * 6:.1f}"})
-
-    chosen = _typical(run, task, table, reference, looks)
-    if chosen is not None:
-        image, truth, panels = chosen
-        low, high = task.info.get("display") or (float(np.nanmin(truth)), float(np.nanmax(truth)))
+    run: Path, task: Task, result: Judgement, pictures: Sequence[viewer.Picture], looks: Mapping[str, plots.Look]
+) -> list[_Drawing]:
+    assert result.reference is not None
+    figures: list[_Drawing] = []
+    table, measure, units = result.table, result.measure, result.units
+    if pictures:
+        shown = next(picture for picture in pictures if picture.rank == "median")
+        low, high = task.info.get("display") or (float(shown.truth.min()), float(shown.truth.max()))
         seed = "; first training seed" if max(table.seeds.values()) > 1 else ""
-        lead = f"Image {image}: of those stored the closest to the median PSNR of {looks[reference].label}{seed}. "
-        drawn = image_grid(truth, panels, (low, high), str(task.info.get("units") or ""))
-        add("grid", "Reconstructions and errors", drawn, lead)
-    patients = len(set(table.patients))
-    add("box", "Scores of every image", plots.box_plot(table.values, table.methods, looks, patients))
-    if len(summaries) > 1:
-        points = {s.method: (s.seconds, s.mean["psnr"]) for s in summaries}
-        parameters = {method: int(count) for method, count in task.largest("parameters").items()}
-        add("pareto", "Quality against time", plots.pareto(points, looks, parameters))
+        lead = f"Image {shown.id}: the median {measure.title} of {looks[result.reference].label}{seed}. "
+        grid, caption = image_grid(shown.truth, shown.panels, (low, high), units)
+        figures.append(_drawing(run, f"grid-{task.name}", "Reconstructions and errors", (grid, lead + caption)))
+        figures[-1].print_only = True
+    measures = [MEASURES[name] for name in dict.fromkeys((measure.name, "psnr", "ssim"))][:2]
+    values = {m.name: table.values[m.name] for m in measures}
+    drawn = charts.distributions(values, table.methods, looks, len(set(table.patients)), measures, units)
+    figures.append(_drawing(run, f"box-{task.name}", "Scores of every image", drawn))
+    if len(result.judged) > 1:
+        counts = task.largest("parameters")
+        points = {s.method: (s.seconds, counts.get(s.method, 0.0), s.mean[measure.name]) for s in result.judged}
+        drawn = charts.pareto(points, looks, measure, units)
+        figures.append(_drawing(run, f"pareto-{task.name}", "Quality against time and size", drawn))
+    done = [cell for cell in task.cells if cell.state == "done"]
+    traces = {cell.method: cell.trace for cell in reversed(done) if cell.trace}
+    if traces:
+        ordered = {method: traces[method] for method in looks if method in traces}
+        drawn = charts.convergence(ordered, looks, table.images[0])
+        figures.append(_drawing(run, f"convergence-{task.name}", "Convergence", drawn))
     curves: dict[str, dict[str, Any]] = {}
-    for cell in task.cells:
+    for cell in done:
         known = [row for row in cell.fit.get("curve") or () if row.get("validation_psnr") is not None]
-        if len(known) > 1 and cell.state == "done" and cell.spec.get("group") != "oracle":
+        if len(known) > 1 and cell.spec.get("group") != "oracle":
             curves.setdefault(cell.method, {"curve": known, "axis": cell.fit.get("axis")})
     if curves:
-        ordered = {method: curves[method] for method in looks if method in curves}
-        add("tuning", "Tuning and training", plots.tuning(ordered, looks))
+        drawn = charts.tuning({method: curves[method] for method in looks if method in curves}, looks)
+        figures.append(_drawing(run, f"tuning-{task.name}", "Tuning and training", drawn))
     return figures
 
 
-def _typical(
-    run: Path, task: Task, table: Scores, reference: str, looks: Mapping[str, plots.Look]
-) -> tuple[str, np.ndarray, list[Panel]] | None:
-    """The image to show, its truth and its reconstructions; None where nothing is stored."""
-    measurements = run / "tasks" / task.name / "measurements.h5"
-    if not measurements.is_file():
-        return None
-    stored: dict[str, tuple[Path, list[str]]] = {}
-    for cell in task.cells:
-        path = cell.folder / "reconstructions.h5"
-        if cell.state == "done" and cell.method in table.methods and cell.method not in stored and path.is_file():
-            with h5py.File(path, "r") as file:
-                data = file["reconstruction"]
-                ids = data.attrs.get("images", file.attrs.get("images", task.info.get("images", [])))
-                stored[cell.method] = (path, [str(image) for image in ids][: len(data)])
-    with h5py.File(measurements, "r") as file:
-        group = file["test"]
-        known = [str(i) for i in (group["ids"].asstr()[:] if "ids" in group else task.info.get("images", []))]
-        common = [i for i in known if i in table.images and all(i in ids for _, ids in stored.values())]
-        if not stored or not common:
-            return None
-        psnr = table.values["psnr"][table.methods.index(reference)]
-        at = {image: table.images.index(image) for image in common}
-        middle = np.median(psnr[np.isfinite(psnr)]) if np.isfinite(psnr).any() else 0.0
-        image = min(common, key=lambda i: abs(psnr[at[i]] - middle) if np.isfinite(psnr[at[i]]) else math.inf)
-        truth = _magnitude(group["truth"][known.index(image)])
-    panels = []
-    for method in (m for m in looks if m in stored):
-        path, ids = stored[method]
-        with h5py.File(path, "r") as file:
-            picture = _magnitude(file["reconstruction"][ids.index(image)])
-        row = table.methods.index(method)
-        score = (float(table.values[m][row, at[image]]) for m in ("psnr", "ssim"))
-        panels.append(Panel(looks[method], picture, *score))
-    return image, truth, panels
+def _summary_figures(
+    run: Path, tasks: Sequence[Task], sections: Sequence[_Section], looks: Mapping[str, plots.Look]
+) -> list[_Drawing]:
+    figures = []
+    columns = []
+    for section in sections:
+        result = section.result
+        known = {s.method: result.comparisons[s.method] for s in result.judged if s.method in result.comparisons}
+        # A direct reconstruction is so far off that nothing else could be read; it is left out beside others.
+        column = {method: c for method, c in known.items() if result.groups.get(method) != "direct"} or known
+        if column and not section.info.get("family"):  # families have curves
+            columns.append((str(section.info["title"]), column))
+    if columns:
+        figures.append(_drawing(run, "differences", "Differences to the reference", charts.forest(columns, looks)))
+    for family in families(tasks, [section.result for section in sections]):
+        drawn = family.draw(looks)
+        figures.append(_drawing(run, f"sweep-{family.name}", f"{family.name} against {family.across}", drawn))
+    return figures
 
 
-def _magnitude(image: np.ndarray) -> np.ndarray:
-    """[C, H, W] → [H, W]: the image, or the magnitude of a complex one."""
-    return image[0] if image.shape[0] == 1 else np.sqrt((image**2).sum(0))
+def _drawing(run: Path, stem: str, title: str, drawn: charts.Drawn) -> _Drawing:
+    """Write a figure into ``figures/``, and make it ready for the page."""
+    path = run / "figures" / stem
+    plots.save(drawn[0], path)
+    svg = plots.themed(path.with_name(path.name + ".svg").read_text(encoding="utf-8"))
+    uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return _Drawing(title, uri, drawn[1], f"{drawn[0].get_size_inches()[0] * 6:.1f}")
 
 
-def _overview(sections: Sequence[_Section], looks: Mapping[str, plots.Look]) -> list[dict[str, Any]]:
-    """Mean PSNR of every method (row) on every task (column)."""
-    lines = []
-    for method in looks:
+def _overview(run: Path, sections: Sequence[_Section], labels: Mapping[str, str]) -> Table:
+    """The leading mean of every method on every task."""
+    finished = [section for section in sections if section.table.rows]
+    columns = [(str(s.info["title"]), f"mean {s.result.measure.title}") for s in finished]
+    rows = []
+    for method in labels:
         entries = []
-        for section in sections:
-            row = next((row for row in section.rows if row["method"] == method), None)
+        for section in finished:
+            found = dict(section.table.rows).get(method)
             failed = any(cell.method == method for cell in section.failed)
-            absent = {"sort": math.nan, "text": "failed" if failed else "–", "best": False}
-            if row is None:
-                entries.append(absent)
-            else:
-                mean = row["entries"][0]
-                entries.append({"sort": mean["sort"], "text": number(mean["sort"]), "best": mean["best"]})
-        lines.append({"method": method, "entries": entries})
-    return lines
-
-
-def _lines(value: Any) -> list[str]:
-    """Plain data as lines of text."""
-    if not value:
-        return []
-    if isinstance(value, Mapping):
-        return [f"{key}: {item}" for key, item in value.items()]
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+            if found is None:
+                entries.append(Entry("failed" if failed else "–"))
+                continue
+            mean = found[0].sort
+            entries.append(Entry(section.result.measure.text(mean), mean, best=found[0].best))
+        rows.append((method, entries))
+    table = Table(columns, rows if columns else [])
+    if table.rows:
+        write_latex(run / "tables" / "overview", table, labels, "Means of the leading measure of every task.")
+    return table

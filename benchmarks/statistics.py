@@ -7,31 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t, wilcoxon
+from scipy.stats import wilcoxon
 
-from .metrics import NAMES
+from .bootstrap import MIN_PATIENTS, Interval, intervals
+from .metrics import MEASURES, NAMES, Measure
 
 SETTINGS = (
     "Means and standard deviations are over test images; several training seeds are averaged per image first and "
     "their own spread is given apart. Intervals are 95 % bootstrap intervals of the mean that resample patients and "
     "keep each patient's images together (4000 resamples, fixed seed; percentiles widened for few patients after "
-    "Hesterberg 2015). Differences are paired per image. p: Wilcoxon signed-rank test, two-sided, on one mean "
-    "difference per patient, corrected after Holm over the methods of the task. Wins: share of images on which the "
-    "method has the higher PSNR, ties as half. A difference is called clear when its interval leaves out zero and it "
+    "Hesterberg 2015). Differences are paired per image; errors, which run over orders of magnitude, are compared by "
+    "the geometric mean of their ratios instead. p: Wilcoxon signed-rank test, two-sided, on one mean difference (of "
+    "errors: of logarithms) per patient, corrected after Holm over the methods of the task. Wins: share of images on "
+    "which the method is better than the reference, ties as half. Rank: 95 % bootstrap interval of the place among the "
+    "methods, over the same samples of patients. A difference is called clear when its interval leaves out zero and it "
     "rests on 6 patients or more: with fewer no interval of this kind can reach 95 %, and p cannot fall below 0.05."
 )
-
-MIN_PATIENTS = 6
-"""Two-sided 5 % is out of reach below: n patients whose differences all agree have p = 2^(1−n), and the means of
-their bootstrap samples stay between their own extremes, which hold the true median with probability 1 − 2^(1−n)."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % interval."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -67,12 +58,21 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``method`` minus ``reference``, paired per image; ``p`` is corrected after Holm over the task's methods."""
+    """How much better ``method`` is than ``reference``, paired per image.
+
+    Attributes:
+        measure: what is compared.
+        gain: the mean of ``method`` − ``reference``; of an error, of log ``reference`` − log ``method``.
+        interval: of the gain.
+        p: corrected after Holm over the task's methods.
+        wins: share of images with a gain.
+        images, patients: that both have numbers for.
+    """
 
     method: str
     reference: str
-    metric: str
-    difference: float
+    measure: Measure
+    gain: float
     interval: Interval | None
     p: float
     wins: float
@@ -143,60 +143,35 @@ def compare(table: Scores, reference: str, metric: str = "psnr") -> dict[str, Co
     """
     if reference not in table.methods:
         raise ValueError(f"compare: no scores of {reference!r}; the task has {', '.join(table.methods) or 'none'}")
-    base = table.values[metric][table.methods.index(reference)]
     others = [i for i, method in enumerate(table.methods) if method != reference]
-    with np.errstate(invalid="ignore"):
-        differences = table.values[metric][others] - base  # inf − inf, two perfect images, is a tie
-    perfect = np.isinf(table.values[metric][others]) & np.isinf(base)
-    differences = np.where(perfect, 0.0, differences)
-    differences[np.isinf(differences)] = np.nan
-    bounds = intervals(differences, table.patients)
-    corrected = holm([_wilcoxon(row, table.patients) for row in differences])
+    gains = _gains(table.values[metric][others], table.values[metric][table.methods.index(reference)], metric)
+    bounds = intervals(gains, table.patients)
+    corrected = holm([_wilcoxon(row, table.patients) for row in gains])
     result = {}
     for k, i in enumerate(others):
-        row = differences[k][~np.isnan(differences[k])]
+        row = gains[k][~np.isnan(gains[k])]
         result[table.methods[i]] = Comparison(
             method=table.methods[i],
             reference=reference,
-            metric=metric,
-            difference=float(_mean(row)),
+            measure=MEASURES[metric],
+            gain=float(_mean(row)),
             interval=bounds[k],
             p=float(corrected[k]),
             wins=float(_mean((row > 0) + 0.5 * (row == 0))),
             images=row.size,
-            patients=len({p for p, d in zip(table.patients, differences[k], strict=True) if not np.isnan(d)}),
+            patients=len({p for p, d in zip(table.patients, gains[k], strict=True) if not np.isnan(d)}),
         )
     return result
 
 
-def intervals(
-    values: np.ndarray, patients: Sequence[str], *, resamples: int = 4000, seed: int = 0
-) -> list[Interval | None]:
-    """Bootstrap 95 % intervals of the mean of each row of ``values [rows, images]``, NaN left out.
-
-    Patients are drawn with replacement and bring all their images. The percentiles are those of Hesterberg (2015,
-    "What teachers should know about the bootstrap", The American Statistician 69(4)): Φ(±√(n/(n−1)) t) with t
-    the 97.5 % point of Student's distribution with n − 1 degrees of freedom, which corrects the narrowness of plain
-    percentiles for few patients. A row with fewer than two patients has no interval.
-    """
-    _, cluster = np.unique(np.asarray(patients), return_inverse=True)
-    size = int(cluster.max()) + 1 if cluster.size else 0
-    draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=resamples) if size > 1 else None
-    result: list[Interval | None] = []
-    for row in values:
-        known = np.isfinite(row)
-        count = np.bincount(cluster[known], minlength=size)
-        n = int((count > 0).sum())
-        if draws is None or n < 2:
-            result.append(None)
-            continue
-        total = np.bincount(cluster[known], weights=row[known], minlength=size)
-        images = draws @ count
-        means = (draws @ total)[images > 0] / images[images > 0]
-        tail = norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(0.025, n - 1))
-        low, high = np.quantile(means, [tail, 1 - tail])
-        result.append(Interval(float(low), float(high)))
-    return result
+def _gains(values: np.ndarray, base: np.ndarray, metric: str) -> np.ndarray:
+    """Gains ``[methods, images]`` over ``base [images]``: two perfect images tie, one has no number."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if MEASURES[metric].error:
+            values, base = -np.log(values), -np.log(base)
+        gains = np.where(np.isposinf(values) & np.isposinf(base), 0.0, values - base)
+    gains[np.isinf(gains)] = np.nan
+    return gains
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -173,6 +173,7 @@ class OpenTask:
             "noise": phrase(spec.noise),
             "data_range": dataset.data_range,
             "units": dataset.units,
+            "water": dataset.water,
             "display": list(dataset.display),
             "complex": self.physics.domain[0] == 2,
             "fitted_on": spec.fitted_on,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isocenter.benchmarks.metrics import NAMES, metrics
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
-from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import mean_squared_error, normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 
 def draw(shape: tuple[int, ...], seed: int = 0, low: float = 0.0, high: float = 1.0) -> tuple[torch.Tensor, ...]:
@@ -31,6 +31,7 @@ def test_agree_with_scikit_image(data_range: float) -> None:
     for i in range(3):
         a, b = x[i, 0].double().numpy(), t[i, 0].double().numpy()
         assert float(result["psnr"][i]) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=data_range))
+        assert float(result["rmse"][i]) == pytest.approx(np.sqrt(mean_squared_error(b, a)))
         assert float(result["nrmse"][i]) == pytest.approx(normalized_root_mse(b, a))
         assert float(result["ssim"][i]) == pytest.approx(plain_ssim(a, b, data_range), rel=1e-9)
 
@@ -91,9 +92,10 @@ def test_a_shift_by_a_tenth_of_the_range_is_twenty_decibel() -> None:
     scale=st.floats(1e-3, 1e3), height=st.integers(1, 30), width=st.integers(1, 30), low=st.sampled_from([-1.0, 0.0])
 )
 def test_units_do_not_matter(scale: float, height: int, width: int, low: float) -> None:
-    """Scaling both images and the range changes nothing, on images of any size, signed ones too."""
+    """Scaling both images and the range changes nothing but what has a unit, on images of any size, signed ones too."""
     x, t = draw((1, 1, height, width), low=low)
     here, there = metrics(x, t, 1.0 - low), metrics(scale * x, scale * t, scale * (1.0 - low))
+    here["rmse"] = scale * here["rmse"]
     for name in NAMES:
         torch.testing.assert_close(there[name], here[name], rtol=2e-3, atol=2e-3, equal_nan=True)
 

@@ -48,7 +48,7 @@ def test_results_are_those_of_the_stored_images(suite):
     folder = suite.parent / "run"
     rows = results(folder)
     assert len(rows) == 2 * (1 + 2) * 3
-    measures = ["psnr", "ssim", "nrmse", "haarpsi", "rmse_hu"]
+    measures = ["psnr", "ssim", "rmse", "nrmse", "haarpsi", "rmse_hu"]
     assert list(rows[0]) == ["task", "method", "seed", "image", "patient", *measures]
     for row in rows:
         name = f"{row['method']}-{row['seed']}"

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from isocenter.benchmarks.statistics import Scores, compare, holm, intervals, scores, summarise
-from isocenter.benchmarks.verdict import choose_reference, duration, verdict
-from scipy.stats import wilcoxon
+from isocenter.benchmarks.bootstrap import intervals, rank_intervals
+from isocenter.benchmarks.statistics import Scores, compare, holm, scores, summarise
+from isocenter.benchmarks.verdict import choose_reference, duration, luck, verdict
+from scipy.stats import bootstrap, wilcoxon
 
 LABELS = {"fbp": "FBP", "tv": "TV", "unet": "U-Net", "admm": "ADMM-Net"}
 GROUPS = {"fbp": "direct", "tv": "classical", "unet": "learned", "admm": "learned"}
 
 
-def table(psnr: dict[str, np.ndarray], patients: list[str], seeds: int = 1) -> Scores:
-    """Scores from PSNR by method, ``[images]`` or ``[seeds, images]``."""
+def table(psnr: dict[str, np.ndarray], patients: list[str], rmse: dict[str, np.ndarray] | None = None) -> Scores:
+    """Scores from PSNR, and from RMSE where it is given, by method, ``[images]`` or ``[seeds, images]``."""
     rows = [
         {
             "method": method,
@@ -26,6 +28,7 @@ def table(psnr: dict[str, np.ndarray], patients: list[str], seeds: int = 1) -> S
             "patient": patients[i],
             "psnr": str(value),
             "ssim": "0.9",
+            "rmse": "0.1" if rmse is None else str(np.atleast_2d(rmse[method])[seed, i]),
             "nrmse": "0.1",
             "haarpsi": "0.8",
             "seconds": "0.5",
@@ -76,6 +79,48 @@ def test_patients_weigh_by_their_images() -> None:
     assert once.low < values.mean() < once.high
 
 
+def test_intervals_of_independent_images_are_those_of_scipy() -> None:
+    """With every image its own patient, many of them, this is the plain percentile bootstrap."""
+    values = np.random.default_rng(5).gamma(2.0, size=150)
+    (ours,) = intervals(values[None], [str(i) for i in range(150)], resamples=20_000)
+    theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=1).confidence_interval
+    assert ours is not None
+    assert (ours.low, ours.high) == pytest.approx(
+        (theirs.low, theirs.high), abs=0.02 * (theirs.high - theirs.low) + 5e-3
+    )
+
+
+def test_rank_intervals_of_known_orders() -> None:
+    rng = np.random.default_rng(0)
+    base = 10 * rng.standard_normal(40)  # what images differ by, the same for all methods
+    noise = rng.standard_normal((4, 40))
+    owners = [str(i) for i in range(40)]
+    apart = np.array([3.0, 9.0, 0.0, 6.0])[:, None] + base + noise
+    assert rank_intervals(apart, owners) == [(3, 3), (1, 1), (4, 4), (2, 2)]
+    alike = base + noise - noise.mean(1, keepdims=True)
+    alike[3] -= 5
+    assert rank_intervals(alike, owners) == [(1, 3)] * 3 + [(4, 4)]
+    ties = np.stack([base, base, base + 1])
+    assert rank_intervals(ties, owners) == [(2, 3), (2, 3), (1, 1)]
+    apart[1, 5:] = np.nan  # only the five images that all have count
+    assert rank_intervals(apart, owners)[1] == (1, 1)
+    assert rank_intervals(apart, ["p"] * 40) == [None] * 4
+    assert rank_intervals(np.full((2, 3), np.nan), [*"abc"]) == [None, None]
+    assert rank_intervals(np.zeros((0, 3)), [*"abc"]) == []
+
+
+def test_rank_intervals_cover_the_true_rank() -> None:
+    """Three methods with true means 0, 0.3, 0.6 and ten patients: the intervals hold 3, 2, 1 nearly always."""
+    rng = np.random.default_rng(1)
+    held = np.zeros(3)
+    for _ in range(150):
+        shared = rng.standard_normal(10)
+        values = np.array([0.0, 0.3, 0.6])[:, None] + shared + 0.8 * rng.standard_normal((3, 10))
+        found = rank_intervals(values.repeat(2, 1), [f"p{i // 2}" for i in range(20)], resamples=300)
+        held += [r is not None and r[0] <= true <= r[1] for r, true in zip(found, (3, 2, 1), strict=True)]
+    assert (held / 150 > 0.93).all()
+
+
 def test_holm_by_hand() -> None:
     # sorted .01 .02 .03 .04 times 4 3 2 1 gives .04 .06 .06 .04, made monotone .04 .06 .06 .06
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
@@ -101,12 +146,12 @@ def test_comparison_is_paired() -> None:
     other = base + 0.5 + 0.1 * rng.standard_normal(12)
     owners = [f"p{i}" for i in range(12)]
     result = compare(table({"tv": base, "admm": other}, owners), "tv")["admm"]
-    assert result.difference == pytest.approx(np.mean(other - base))
+    assert result.gain == pytest.approx(np.mean(other - base))
     assert result.p == pytest.approx(wilcoxon(other - base).pvalue)
     assert result.wins == 1.0
     assert result.clear
     assert result.interval is not None
-    assert 0.4 < result.interval.low < result.difference < result.interval.high < 0.6
+    assert 0.4 < result.interval.low < result.gain < result.interval.high < 0.6
 
 
 def test_wins_and_missing_images() -> None:
@@ -116,7 +161,48 @@ def test_wins_and_missing_images() -> None:
     result = compare(table({"tv": base, "admm": other}, [*"abcdef"]), "tv")["admm"]
     assert (result.images, result.patients) == (4, 4)  # without the missing one, and without −∞
     assert result.wins == pytest.approx(0.5)  # one won, one lost, two ties
-    assert result.difference == pytest.approx(0.0)
+    assert result.gain == pytest.approx(0.0)
+
+
+def test_errors_are_compared_by_their_ratio() -> None:
+    """Images of one method differ a hundredfold, and the other's error is half of it on every one, within noise."""
+    rng = np.random.default_rng(0)
+    base = 10.0 ** rng.uniform(-5, -3, 12)
+    other = base / 2 * np.exp(0.05 * rng.standard_normal(12))
+    psnr = {"tv": -20 * np.log10(base), "admm": -20 * np.log10(other)}
+    data = table(psnr, [f"p{i}" for i in range(12)], {"tv": base, "admm": other})
+    result = compare(data, "tv", "rmse")["admm"]
+    assert math.exp(result.gain) == pytest.approx(2, rel=0.05)
+    assert result.clear
+    assert result.wins == 1.0
+    # 20 log10 of a ratio of errors is a difference of PSNR
+    assert result.gain * 20 / math.log(10) == pytest.approx(compare(data, "tv")["admm"].gain)
+    exact = table(psnr, [f"p{i}" for i in range(12)], {"tv": np.zeros(12), "admm": np.r_[np.zeros(6), base[6:]]})
+    result = compare(exact, "tv", "rmse")["admm"]
+    assert (result.gain, result.images, result.wins) == (0.0, 6, 0.5)  # exact on both is a tie, one alone no number
+    summaries = summarise(data)
+    chosen, _ = choose_reference(None, summaries, GROUPS, "rmse")
+    sentence = verdict(data, summaries, chosen, LABELS, "rmse", "1/mm")
+    assert re.match(r"ADMM-Net is clearly best: RMSE \S+·10⁻⁴ 1/mm, a factor 2\S* \[1\.9\d, 2\S*\] below TV", sentence)
+
+
+@pytest.mark.parametrize("patients", [2, 5, 6])
+def test_few_patients_are_never_called_clear(patients: int) -> None:
+    rng = np.random.default_rng(0)
+    owners = [f"p{i % patients}" for i in range(12)]
+    base = 30 + rng.standard_normal(12)
+    result = compare(table({"tv": base, "admm": base + 1 + 0.01 * rng.standard_normal(12)}, owners), "tv")["admm"]
+    assert result.apart
+    assert result.clear == (patients >= 6)
+    assert result.p == pytest.approx(2.0 ** (1 - patients))  # the least that a signed-rank test can give
+
+
+def test_one_image_has_a_mean_and_nothing_else() -> None:
+    data = table({"tv": np.array([30.0]), "admm": np.array([31.0])}, ["a"])
+    result = compare(data, "tv")["admm"]
+    assert (result.gain, result.interval, result.wins, result.clear) == (1.0, None, 1.0, False)
+    assert math.isnan(result.p)
+    assert math.isnan(summarise(data)[0].sd["psnr"])
 
 
 def test_seeds_are_averaged_per_image_and_their_spread_is_apart() -> None:
@@ -128,6 +214,18 @@ def test_seeds_are_averaged_per_image_and_their_spread_is_apart() -> None:
     assert (summary.seeds, summary.images) == (3, 3)
     (single,) = summarise(table({"tv": runs[0]}, [*"abc"]))
     assert math.isnan(single.seed_spread["psnr"])
+
+
+def test_luck_of_training_is_said_apart() -> None:
+    base = np.array([30.0, 31, 32])
+    labels, groups = LABELS, GROUPS
+    several = summarise(table({"tv": base, "admm": np.stack([base + 1, base + 1.4])}, [*"abc"]))
+    assert luck(several, labels, groups, "psnr") == (
+        "Training again moves the mean PSNR: ADMM-Net ± 0.28 over 2 seeds (standard deviation)."
+    )
+    once = summarise(table({"tv": base, "admm": base + 1}, [*"abc"]))
+    assert "once each" in luck(once, labels, groups, "psnr")
+    assert luck(once[:1], labels, groups, "psnr") == ""
 
 
 def test_a_reference_without_scores_is_named() -> None:

@@ -1,0 +1,70 @@
+"""Everything that the statistics say about a task, worked out once for all tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .bootstrap import rank_intervals
+from .metrics import MEASURES, Measure
+from .record import Task
+from .statistics import Comparison, Scores, Summary, compare, scores, summarise
+from .verdict import choose_reference
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The numbers of a task.
+
+    Attributes:
+        measure: the one that leads: ``metric`` in ``task.json``, PSNR where there is none.
+        units: of the images.
+        table: scores of every image.
+        groups: ``"direct"``, ``"classical"``, ``"learned"`` or ``"oracle"`` by method.
+        summaries: of all methods that have results.
+        judged: of those that may be called best; one that was tuned on the test images may not.
+        reference: whom the others are compared with, None where nothing has finished, and why.
+        comparisons: with the reference, by method.
+        ranks: interval of the place among the judged, by method.
+    """
+
+    measure: Measure
+    units: str
+    table: Scores
+    groups: Mapping[str, str]
+    summaries: list[Summary]
+    judged: list[Summary]
+    reference: str | None
+    why: str
+    comparisons: Mapping[str, Comparison]
+    ranks: Mapping[str, tuple[int, int] | None]
+
+
+def judge(task: Task, methods: list[str]) -> Judgement:
+    """Of a task as its folder tells.
+
+    Args:
+        task: the task.
+        methods: of the run, in the order of its tables.
+    """
+    order = {method: i for i, method in enumerate(methods)}
+    measure = MEASURES.get(str(task.info.get("metric")), MEASURES["psnr"])
+    groups = {cell.method: str(cell.spec.get("group")) for cell in task.cells}
+    table = scores(sorted(task.rows, key=lambda row: order[row["method"]]))
+    summaries = summarise(table)
+    judged = [s for s in summaries if groups.get(s.method) != "oracle"]
+    reference, why = choose_reference(task.info.get("reference"), judged, groups, measure.name)
+    values = table.values[measure.name][[table.methods.index(s.method) for s in judged]]
+    ranks = rank_intervals(-values if measure.error else values, table.patients)
+    return Judgement(
+        measure=measure,
+        units=str(task.info.get("units") or ""),
+        table=table,
+        groups=groups,
+        summaries=summaries,
+        judged=judged,
+        reference=reference,
+        why=why,
+        comparisons={} if reference is None else compare(table, reference, measure.name),
+        ranks=dict(zip((s.method for s in judged), ranks, strict=True)),
+    )
