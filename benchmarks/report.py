@@ -19,7 +19,7 @@ from .judgement import Judgement, judge
 from .metrics import MEASURES
 from .record import Cell, Task, method_labels, read_json, read_tasks
 from .report_tables import Entry, Table, published_table, scores_table, write_latex, write_scores
-from .sweeps import families
+from .sweeps import families, phrase
 from .verdict import cost, luck, second_opinion, verdict
 
 
@@ -225,7 +225,7 @@ def _summary_figures(
         figures.append(_drawing(run, "differences", "Differences to the reference", charts.forest(columns, looks)))
     for family in families(tasks, [section.result for section in sections]):
         drawn = family.draw(looks)
-        figures.append(_drawing(run, f"sweep-{family.name}", f"{family.name} against {family.across}", drawn))
+        figures.append(_drawing(run, f"sweep-{family.name}", f"{family.name} against {phrase(family.across)}", drawn))
     return figures
 
 

@@ -80,6 +80,7 @@ class Viewer {
     };
     const button = (text, title, press) => {
       const made = element("button", {type: "button", title}, text);
+      if (text.length === 1) made.setAttribute("aria-label", title);
       made.addEventListener("click", press);
       return made;
     };

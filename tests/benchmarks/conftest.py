@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,7 +15,9 @@ import json
 import os
 import signal
 import warnings
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -146,6 +150,17 @@ def suite(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(SUITE, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> ModuleType:
+    """The module that makes run folders without running anything."""
+    spec = spec_from_file_location("synthetic_run", Path(__file__).with_name("synthetic_run.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

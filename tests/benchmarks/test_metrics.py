@@ -145,7 +145,7 @@ def test_perfect_and_broken_images() -> None:
     x = t.clone()
     x[1, 0, 3, 4] = torch.nan
     result = metrics(x, t, 1.0)
-    assert [float(result[n][0]) for n in NAMES] == pytest.approx([math.inf, 1.0, 0.0, 1.0], abs=1e-5)
+    assert [float(result[n][0]) for n in NAMES] == pytest.approx([math.inf, 1.0, 0.0, 0.0, 1.0], abs=1e-5)
     assert all(torch.isnan(result[n][1]) for n in NAMES)
 
 

@@ -2,157 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 
-import h5py
 import numpy as np
 import pytest
-import torch
-from isocenter.benchmarks.metrics import metrics
+from isocenter.benchmarks.image_grid import Panel
+from isocenter.benchmarks.judgement import judge
+from isocenter.benchmarks.plots import Look, looks
+from isocenter.benchmarks.record import Task
 from isocenter.benchmarks.report import write_report
-from scipy.ndimage import gaussian_filter
-
-FIELDS = ("task", "method", "seed", "image", "patient", "psnr", "ssim", "nrmse", "haarpsi", "seconds")
-METHODS = {  # method: label, group, blur, noise, seconds per image, parameters
-    "direct": ("Filtered back-projection", "direct", 0.4, 0.12, 0.004, 0),
-    "tv": ("Total variation, primal–dual", "classical", 0.9, 0.03, 1.31, 1),
-    "wavelet": ("Wavelet ℓ1 (FISTA)", "classical", 1.0, 0.04, 0.8, 1),
-    "unet": ("U-Net post-processing", "learned", 0.8, 0.02, 0.011, 485_000),
-    "admm-net": ("ADMM-Net", "learned", 0.55, 0.015, 0.042, 120_000),
-    "lpd": ("Learned primal–dual with tied weights", "learned", 0.52, 0.015, 0.06, 253_220),
-    "evil": ("<script>alert('$x$')</script>", "learned", 0.7, 0.02, 0.02, 2_100_000),
-    "pnp": ("Plug-and-play DRUNet with a rather long name", "classical", 0.6, 0.02, 6.2, 2),
-}
-
-
-def picture(index: int, size: int = 96) -> np.ndarray:
-    """Ellipses with texture, values in [0, 1]."""
-    rng = np.random.default_rng(index)
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    image = np.where((x / 0.75) ** 2 + (y / 0.92) ** 2 < 1, 0.9, 0.0)
-    image[(x / 0.69) ** 2 + (y / 0.86) ** 2 < 1] = 0.3
-    for _ in range(14):
-        cx, cy = rng.uniform(-0.45, 0.45, 2)
-        a, b = rng.uniform(0.03, 0.25, 2)
-        image[((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1] += rng.uniform(-0.15, 0.25)
-    image += (image > 0) * gaussian_filter(rng.standard_normal((size, size)), 1.5) * 0.05
-    return np.clip(image, 0, 1).astype(np.float32)
-
-
-def build_run(
-    run: Path,
-    *,
-    methods: tuple[str, ...] = tuple(METHODS),
-    tasks: tuple[str, ...] = ("ct-30",),
-    images: int = 12,
-    patients: int = 6,
-    seeds: tuple[int, ...] = (0,),
-    failed: tuple[str, ...] = (),
-    stored: int | None = None,
-    size: int = 96,
-    channels: int = 1,
-) -> Path:
-    """A run folder as the runner leaves it, with reconstructions that are blurred and noisy truths."""
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "suite.yaml").write_text("name: synthetic\ntasks:\n  - <b>ct-30</b>\n", encoding="utf-8")
-    (run / "environment.json").write_text(
-        json.dumps(
-            {
-                "started": "2026-01-02 03:04",
-                "command": "isocenter run synthetic",
-                "versions": {"isocenter": "0.1", "torch": "2.5"},
-                "git": {"commit": "0123abc", "dirty": False},
-                "cpu": "some CPU",
-                "threads": 2,
-                "gpu": None,
-                "platform": "Linux",
-            }
-        )
-    )
-    rows = []
-    for t, task in enumerate(tasks):
-        ids = [f"phantom-{i:03d}" for i in range(images)]
-        owner = [f"patient-{i % patients}" for i in range(images)]
-        truth = np.stack([picture(100 * t + i, size) for i in range(images)])[:, None]
-        if channels == 2:
-            truth = np.concatenate([truth * np.cos(0.7), truth * np.sin(0.7)], 1).astype(np.float32)
-        folder = run / "tasks" / task
-        folder.mkdir(parents=True)
-        info = {
-            "title": f"Sparse-view CT, {30 * (t + 1)} views",
-            "dataset": "ellipses with texture, 96 × 96",
-            "dataset_labels": ["simulated from magnitude images", "inverse crime: same grid"],
-            "physics": "Radon, 30 views × 137 detectors, parallel beam",
-            "noise": "Gaussian, 5 % of mean |Ax|",
-            "data_range": 1.0,
-            "units": "1/mm",
-            "display": [0.0, 0.9],
-            "complex": channels == 2,
-            "reference": None,
-            "images": ids,
-            "warnings": ["the test set has few patients"],
-        }
-        (folder / "task.json").write_text(json.dumps(info))
-        with h5py.File(folder / "measurements.h5", "w") as file:
-            file["test/truth"] = truth
-            file["test/ids"] = ids
-        for method in methods:
-            label, group, blur, noise, seconds, parameters = METHODS[method]
-            for seed in seeds if group == "learned" else seeds[:1]:
-                cell = run / "cells" / task / f"{method}-{seed}-abc123"
-                cell.mkdir(parents=True)
-                spec = {"task": task, "method": method, "label": label, "seed": seed, "kind": method}
-                (cell / "spec.json").write_text(json.dumps(spec | {"group": group}))
-                if method in failed:
-                    status = {"state": "failed", "error": "out of <memory>", "traceback": "Traceback\n  <i>line</i>"}
-                    (cell / "status.json").write_text(json.dumps(status))
-                    continue
-                rng = np.random.default_rng([seed, sum(map(ord, method)), t])
-                spread = rng.uniform(0.7, 1.3, (images, 1, 1, 1))
-                reconstruction = gaussian_filter(truth, (0, 0, blur, blur))
-                reconstruction = reconstruction + noise * spread * rng.standard_normal(truth.shape)
-                reconstruction = reconstruction.astype(np.float32)
-                scores = metrics(torch.from_numpy(reconstruction), torch.from_numpy(truth), 1.0)
-                for i in range(images):
-                    numbers = {name: f"{float(score[i]):.6g}" for name, score in scores.items()}
-                    key = {"task": task, "method": method, "seed": seed, "image": ids[i], "patient": owner[i]}
-                    rows.append(key | numbers | {"seconds": seconds * rng.uniform(0.9, 1.1)})
-                with h5py.File(cell / "reconstructions.h5", "w") as file:
-                    file["reconstruction"] = reconstruction[:stored]
-                    file["reconstruction"].attrs["images"] = ids[:stored]
-                status = {
-                    "state": "done",
-                    "seconds_fit": 0.0 if group == "direct" else 40.0 if group == "classical" else 730.0,
-                    "seconds_total": 800.0,
-                    "error": None,
-                    "warnings": ["stopped before its tolerance on 2 images"] if method == "wavelet" else [],
-                    "parameters": parameters,
-                    "peak_memory_mb": 250 + 40 * blur,
-                }
-                (cell / "status.json").write_text(json.dumps(status))
-                if group != "direct":
-                    x = np.geomspace(1e-4, 1e-1, 9) if group == "classical" else np.arange(1, 40) * 100
-                    curve = 28 - (np.log10(x) + 2.3) ** 2 if group == "classical" else 30 - 8 * np.exp(-x / 900)
-                    points = [{"x": float(a), "validation_psnr": float(b)} for a, b in zip(x, curve, strict=True)]
-                    axis = "regularisation λ" if group == "classical" else "training step"
-                    fit = {
-                        "budget": "9 values",
-                        "curve": points,
-                        "axis": axis,
-                        "chosen": {"weight": 0.0123456},
-                        "warnings": [],
-                    }
-                    (cell / "fit.json").write_text(json.dumps(fit))
-    if rows:
-        with (run / "results.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
-    return run
+from isocenter.benchmarks.report_tables import latex
+from isocenter.benchmarks.sweeps import families
+from isocenter.benchmarks.viewer import Picture, choose, pack, thin
 
 
 class Page(HTMLParser):
@@ -166,11 +34,15 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.addresses: list[str] = []
         self.text = ""
+        self.data: dict[str, str] = {}
+        self.script: str | None = None
         self.feed(html)
         assert not self.open, f"unclosed tags {self.open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        if tag == "script":
+            self.script = dict(attrs).get("id")
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag not in self.VOID:
             self.open.append(tag)
@@ -181,6 +53,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not {"style", "script"} & set(self.open):
             self.text += data
+        elif self.script:
+            self.data[self.script] = data
 
 
 def read(run: Path) -> Page:
@@ -188,9 +62,9 @@ def read(run: Path) -> Page:
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
+def full(tmp_path_factory: pytest.TempPathFactory, synthetic: ModuleType) -> tuple[Path, Page]:
     """Eight methods, one failed, two seeds of the learned ones."""
-    run = build_run(
+    run = synthetic.build_run(
         tmp_path_factory.mktemp("runs") / "full", seeds=(0, 1), failed=("unet",), images=7, patients=7, size=48
     )
     return run, read(run)
@@ -200,19 +74,20 @@ def test_one_file_that_loads_nothing(full: tuple[Path, Page]) -> None:
     _, page = full
     assert page.addresses
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
-    assert page.tags.count("script") == 1
+    assert page.tags.count("script") == 4  # before the page, after it, and two of data
 
 
-def test_says_who_wins_at_what_cost(full: tuple[Path, Page]) -> None:
+def test_says_who_wins_at_what_cost(full: tuple[Path, Page], synthetic: ModuleType) -> None:
     run, page = full
     with (run / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    means = {m: np.mean([float(r["psnr"]) for r in rows if r["method"] == m]) for m in METHODS if m != "unet"}
+    means = {m: np.mean([float(r["psnr"]) for r in rows if r["method"] == m]) for m in synthetic.METHODS if m != "unet"}
     best = max(means, key=means.__getitem__)
-    assert f"{METHODS[best][0]} is clearly best: {means[best]:.2f} dB" in page.text
+    assert f"{synthetic.METHODS[best][0]} is clearly best: {means[best]:.2f} dB" in page.text
     for method, mean in means.items():
         assert f"{mean:.2f} ±" in page.text, method
     assert "after 12 min of fitting" in page.text
+    assert "Training again moves the mean PSNR" in page.text
     assert "Plug-and-play DRUNet with a rather long name (the best classical method)" in page.text
 
 
@@ -243,7 +118,8 @@ def test_provenance_and_budgets(full: tuple[Path, Page]) -> None:
 def test_figures_lie_beside_the_page_and_repeat_exactly(full: tuple[Path, Page]) -> None:
     run, _ = full
     figures = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
-    assert set(figures) == {f"{kind}-ct-30.svg" for kind in ("grid", "box", "pareto", "tuning")} | {"grid-ct-30.png"}
+    drawn = ["differences", *(f"{kind}-ct-30" for kind in ("grid", "box", "pareto", "convergence", "tuning"))]
+    assert set(figures) == {f"{name}.{ending}" for name in drawn for ending in ("svg", "png")}
     write_report(run)
     for name, content in figures.items():
         assert (run / "figures" / name).read_bytes() == content, name
@@ -256,7 +132,57 @@ def test_the_image_shown_is_the_middle_one_of_the_reference(full: tuple[Path, Pa
         psnr = {r["image"]: float(r["psnr"]) for r in csv.DictReader(file) if r["method"] == "pnp"}
     median = np.median(list(psnr.values()))
     middle = min(psnr, key=lambda image: abs(psnr[image] - median))
-    assert re.search(rf"Image {middle}: .* closest to the median PSNR", page.text)
+    assert re.search(rf"Image {middle}: the median PSNR of Plug-and-play", page.text)
+    shown = {image["rank"]: image["id"] for image in images(page)["images"]}
+    assert shown == {"best": max(psnr, key=psnr.get), "median": middle, "worst": min(psnr, key=psnr.get)}
+
+
+def images(page: Page, task: int = 1) -> dict:
+    """What a viewer is given."""
+    return json.loads(page.data[f"images-{task}"])
+
+
+def unpack(packed: dict, shape: tuple[int, int]) -> np.ndarray:
+    """As the page does it."""
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
+    high, low = planes.reshape(2, -1).astype(float)
+    return (packed["low"] + packed["step"] * (256 * high + low)).reshape(shape)
+
+
+def test_packed_images_are_those_of_the_files() -> None:
+    """Errors keep their precision, however small beside the image; CT is shown in Hounsfield units."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0, 0.04, (20, 31)).astype(np.float32)
+    error = 1e-6 * rng.standard_normal(truth.shape)
+    error[3, 4] = 0.0
+    panels = [Panel(Look("a", "#000000", "o"), truth + error, 30.0, 0.9)]
+    data = pack([Picture("median", "x", truth, panels)], {"water": 0.02, "display": [0.01, 0.03]}, 1)
+    (image,) = data["images"]
+    assert (data["unit"], data["low"], data["high"]) == ("HU", pytest.approx(-500), pytest.approx(500))
+    np.testing.assert_allclose(unpack(image["truth"], truth.shape), 50_000.0 * truth - 1000, atol=2000 / 4095)
+    packed = image["panels"][0]["error"]
+    expected = 50_000 * (panels[0].image.astype(float) - truth)
+    np.testing.assert_allclose(unpack(packed, truth.shape), expected, atol=0.51 * np.ptp(expected) / 4095)
+
+
+def test_the_best_the_median_and_the_worst() -> None:
+    nan = np.nan
+    assert choose(np.array([3.0, 1, nan, 5, 2, 4]), error=False) == {"best": 3, "median": 0, "worst": 1}
+    assert choose(np.array([3.0, 1, nan, 5, 2, 4]), error=True) == {"best": 1, "median": 0, "worst": 3}
+    assert choose(np.array([1.0, 2]), error=False) == {"median": 1}
+    assert choose(np.array([nan, nan]), error=False) == {}
+
+
+def test_pages_stay_small() -> None:
+    """Too many pixels: first the median image alone, then fewer pixels, and at last nothing."""
+    look = Look("a", "#000000", "o")
+    image = np.zeros((60, 60), dtype=np.float32)
+    group = [Picture(rank, rank, image, [Panel(look, image, 1.0, 1.0)]) for rank in ("best", "median", "worst")]
+    assert thin([group, []], 3 * 7200) == ([group, []], 1)
+    assert thin([group], 7200) == ([[group[1]]], 1)
+    assert thin([group], 7199) == ([[group[1]]], 2)
+    assert thin([group], 10) == ([[]], 1)
+    assert pack([group[1]], {}, 4)["images"][0]["width"] == 15
 
 
 @pytest.mark.parametrize(
@@ -271,8 +197,8 @@ def test_the_image_shown_is_the_middle_one_of_the_reference(full: tuple[Path, Pa
     ],
     ids=["one method", "only failures", "one image", "few stored, complex, small", "no cells", "no tasks"],
 )
-def test_missing_pieces(tmp_path: Path, changes: dict) -> None:
-    page = read(build_run(tmp_path / "run", **changes))
+def test_missing_pieces(tmp_path: Path, changes: dict, synthetic: ModuleType) -> None:
+    page = read(synthetic.build_run(tmp_path / "run", **changes))
     expected = {
         1: "Only Total variation, primal–dual has finished",
         2: "No reconstruction has finished",
@@ -285,8 +211,8 @@ def test_missing_pieces(tmp_path: Path, changes: dict) -> None:
     assert expected[6 if "tasks" in changes else number + 1] in page.text
 
 
-def test_unfinished_cells_and_an_old_folder_without_extras(tmp_path: Path) -> None:
-    run = build_run(tmp_path / "run", methods=("tv", "lpd"), images=3, patients=3, size=32)
+def test_unfinished_cells_and_an_old_folder_without_extras(tmp_path: Path, synthetic: ModuleType) -> None:
+    run = synthetic.build_run(tmp_path / "run", methods=("tv", "lpd"), images=3, patients=3, size=32)
     (run / "environment.json").unlink()
     for cell in (run / "cells" / "ct-30").iterdir():
         (cell / "fit.json").unlink()
@@ -299,10 +225,85 @@ def test_unfinished_cells_and_an_old_folder_without_extras(tmp_path: Path) -> No
     assert "Not finished: tv (seed ?)" in " ".join(page.text.split())
 
 
-def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
+def test_what_is_no_run_folder_is_named(tmp_path: Path, synthetic: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"not a run folder: it has no suite\.yaml"):
         write_report(tmp_path)
-    run = build_run(tmp_path / "run", methods=("tv",), images=2, patients=2, size=32)
+    run = synthetic.build_run(tmp_path / "run", methods=("tv",), images=2, patients=2, size=32)
     (run / "cells" / "ct-30" / "tv-0-abc123" / "status.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match=r"status\.json: not JSON"):
         write_report(run)
+
+
+def test_an_error_leads_on_a_logarithmic_axis(tmp_path: Path, synthetic: ModuleType) -> None:
+    run = synthetic.build_run(
+        tmp_path / "run", methods=("direct", "tv", "lpd"), images=7, patients=7, size=32, info={"metric": "rmse"}
+    )
+    page = read(run)
+    assert re.search(r"is clearly best: RMSE \d\.\d\d·10⁻\S 1/mm, a factor \S+ \[\S+, \S+\] below", page.text)
+    assert "RMSE ÷ ref." in page.text
+    with (run / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rmse = {m: np.array([float(r["rmse"]) for r in rows if r["method"] == m]) for m in ("tv", "lpd")}
+    with (run / "tables" / "ct-30.csv").open(newline="", encoding="utf-8") as file:
+        row = next(row for row in csv.DictReader(file) if row["method"] == "lpd")
+    assert float(row["rmse"]) == pytest.approx(rmse["lpd"].mean())
+    assert float(row["gain"]) == pytest.approx(np.log(rmse["tv"] / rmse["lpd"]).mean())
+    assert (row["reference"], row["gain_in"]) == ("tv", "log rmse")
+
+
+def test_published_numbers_stand_apart(tmp_path: Path, synthetic: ModuleType) -> None:
+    published = [
+        {"label": "LPD <2018>", "method": "lpd", "psnr": 99.25, "parameters": 253220, "source": "A & B", "note": "one"},
+        {"label": "Theirs", "method": None, "psnr": 12.5, "ssim": 0.5, "source": "A & B"},
+    ]
+    run = synthetic.build_run(
+        tmp_path / "run", methods=("tv", "lpd"), images=7, patients=7, size=32, info={"published": published}
+    )
+    page = read(run)
+    assert "is clearly best" in page.text
+    assert "99.25" in page.text
+    (shown,) = re.findall(r"LPD <2018>.*?A & B", "".join(page.text.splitlines()))
+    own = re.search(r"best: (\d+\.\d\d) dB", page.text)
+    assert own is not None
+    cells = ["LPD <2018>", "99.25", "–", "253 k", "Learned primal–dual with tied weights", own[1], "–", "A & B"]
+    assert "".join(shown.split()) == "".join("".join(cells).split())
+    for table in (run / "tables").iterdir():
+        assert "99.25" not in table.read_text(encoding="utf-8"), table
+
+
+def test_families_have_curves(tmp_path: Path, synthetic: ModuleType) -> None:
+    sweeps = [{"physics.geometry.views": views} for views in (20, 60)]
+    names = ("a", "b")
+    run = synthetic.build_run(
+        tmp_path / "run", methods=("tv", "lpd"), tasks=names, images=3, patients=3, size=24, sweeps=sweeps
+    )
+    page = read(run)
+    assert "views against views" in page.text
+    assert (run / "figures" / "sweep-views.svg").is_file()
+    assert not (run / "figures" / "differences.svg").exists()
+
+
+def test_a_sweep_of_two_values_has_a_panel_for_each_of_the_shorter() -> None:
+    swept = [
+        {"noise.sigma": s, "physics.geometry.views": v, "blind": b}
+        for s in (0.1, 0.2)
+        for v in (60, 20, 30)
+        for b in (True, False)
+    ]
+    rows = [{"method": m, "seed": "0", "image": f"{i}", "psnr": str(20 + i)} for m in ("tv", "lpd") for i in range(3)]
+    tasks = [Task(str(i), {"family": "f", "sweep": sweep}, (), tuple(rows)) for i, sweep in enumerate(swept)]
+    (family,) = families(tasks, [judge(task, ["tv", "lpd"]) for task in tasks])
+    assert family.across == "physics.geometry.views"
+    assert family.values("physics.geometry.views") == [20, 30, 60]
+    figure, _ = family.draw(looks({"tv": "TV", "lpd": "LPD"}))
+    titles = {ax.get_title() for ax in figure.axes if ax.get_visible()}
+    assert titles == {f"sigma {s}, blind {b}" for s in (0.1, 0.2) for b in (True, False)}
+    curve = figure.axes[0].get_lines()[0]
+    assert curve.get_xdata().tolist() == [20, 30, 60]
+    assert curve.get_ydata().tolist() == [21, 21, 21]
+
+
+def test_latex_writes_out_what_is_special_to_it() -> None:
+    assert latex("a_b & 5 % $x$ {1}") == r"a\_b \& 5 \% \$x\$ \{1\}"
+    assert latex("6.37·10⁻⁶ ± −1") == r"6.37$\cdot$10$^{-6}$ $\pm$ $-$1"
+    assert latex("\\input{x}") == r"\textbackslash{}input\{x\}"
