@@ -144,13 +144,14 @@ def test_the_question_runs_from_fbp_to_itnet(tmp_path: Path, no_pictures: None) 
         "data.*.test=1",
         "methods.constrained-tv.max_iter=2",
         "methods.discrepancy-tv.max_iter=2",
+        "methods.exact-hybrid.max_iter=2",
         "methods.discrepancy-tv.tuning.budget=1",
         "methods.unet.widths=[4, 8]",
         "methods.itnet.widths=[4, 8]",
         "methods.learned-primal-dual.iterations=2",
     )
     outcome = run_suite(loaded, tmp_path)
-    assert (outcome.done, outcome.failed) == (15, ())
+    assert (outcome.done, outcome.failed) == (20, ())
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def test_the_ladder_is_fitted_on_chests_and_applied_to_brains(tmp_path: Path, mr
         "methods.ista-net-plus.width=4",
     )
     outcome = run_suite(loaded, tmp_path, tasks=["brain-20", "chest-20"])
-    assert (outcome.done, outcome.failed) == (12, ())
+    assert (outcome.done, outcome.failed) == (14, ())
     chest = OpenTask(loaded, "chest-20")
     assert [len(set(chest.dataset.splits[split])) for split in ("train", "validation", "test")] == [1, 1, 1]
     brain = OpenTask(loaded, "brain-20")
