@@ -38,8 +38,8 @@ class Anchored(Term):
     def adjoint(self, c: Tensor) -> Tensor:
         return self.term.adjoint(c)
 
-    def gram(self, x: Tensor) -> Tensor:
-        return self.term.gram(x)
+    def gram(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.term.gram(x, c)
 
     def value(self, c: Tensor) -> Tensor:
         return self.term.value(c - self.at.to(c))
@@ -102,9 +102,12 @@ class PriorImage(TunedMethod):
     ) -> Estimate:
         anchor, state = start or (self.prior.reconstruct(y, physics), None)
         weight, sparsity = values.get("regularisation", 1.0), values["sparsity"]
-        terms: list[Term] = [Anchored(TotalVariationTerm(weight), anchor), TotalVariationTerm(sparsity * weight)]
-        if self.epsilon is not None:
-            terms.append(MeasurementBall(physics, y, self.epsilon))
+
+        def terms(y: Tensor, unit: float) -> list[Term]:
+            own, anchored = (TotalVariationTerm(share * weight / unit) for share in (sparsity, 1.0))
+            model: list[Term] = [Anchored(anchored, anchor / unit), own]
+            return model if self.epsilon is None else [*model, MeasurementBall(physics, y, self.epsilon)]
+
         x, state = minimise(
             "total variation around a prior image",
             physics,
