@@ -195,7 +195,7 @@ def run_cell(cell: Cell, folder: Path, measurements: Path) -> bool:
             logger.error("%s failed: %s", cell.title, status["error"])
         status["warnings"] += _distinct(caught)
         status["seconds_total"] = time.perf_counter() - began
-        status["peak_memory_mb"] = _peak()
+        status["peak_memory_mb"] = peak_memory()
         write_json(folder / "status.json", status)
         return bool(status["state"] == "done")
 
@@ -329,8 +329,8 @@ def _reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
-    """Peak memory of the process since :func:`_reset_peak`, MB; since its start where the system cannot reset it."""
+def peak_memory() -> int:
+    """Peak memory of the process since :func:`_reset_peak`, MiB; since its start where the system cannot reset it."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -287,6 +287,12 @@ class ImagesSpec(DatasetSpec):
         )
         return with_simulated_phase(dataset, added.seed) if isinstance(added, SimulatedPhaseSpec) else dataset
 
+    def verify(self) -> None:
+        from ..data.fetch import verify
+
+        if self.set is not None:
+            verify(self.set, str(self.folder))
+
     def place(self) -> Path:
         """The folder of the files; a set lies in the mirror, or where ``isocenter fetch`` brought it."""
         if self.root is not None:

@@ -94,6 +94,12 @@ class FileMask(Spec):
 
         return locate(self.set, self.path) if self.set else self.path
 
+    def verify(self) -> None:
+        from ..data.fetch import verify
+
+        if self.set is not None:
+            verify(self.set, self.path)
+
     def build(self, shape: Plane) -> Tensor:
         from ..physics.masks import load_mask
 

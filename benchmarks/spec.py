@@ -76,6 +76,12 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def verify(self) -> None:
+        """Raise a ValueError where files of a public set are not those of the catalogue."""
+        for name in type(self).model_fields:
+            if isinstance(inner := getattr(self, name), Spec):
+                inner.verify()
+
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:

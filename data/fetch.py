@@ -111,6 +111,20 @@ def locate(name: str, path: str | Path) -> Path:
     raise ValueError(f"the files of {name} are not here: {get} set ISOCENTER_MIRROR to a folder that holds {path}")
 
 
+def verify(name: str, path: str | Path) -> None:
+    """Compare what is there of a set, below a path as in :func:`locate`, with the hashes of the catalogue.
+
+    Raises:
+        ValueError: naming the first file that differs. Sets that are not in the catalogue have no hashes.
+    """
+    place, below = locate(name, path), PurePosixPath(path)
+    for file in [file for entry in catalogue() if entry.name == name for file in entry.files]:
+        if file.path.is_relative_to(below):
+            here = place / file.path.relative_to(below)
+            if here.is_file() and not (_length(here) == file.size and _sha256(here) == file.sha256):
+                raise ValueError(f"{here} is damaged: it has not the SHA-256 of the catalogue; fetch {name} again")
+
+
 def fetch(name: str, destination: str | Path | None = None, *, progress: bool = True) -> Path:
     """Bring a set into the data folder and return the folder that holds it.
 

@@ -111,7 +111,41 @@ def test_check_tries_images_and_operators(suite, monkeypatch, capsys):
     code, text, _ = isocenter(monkeypatch, capsys, "check", str(suite))
     assert code == 0
     assert "Identity → 1 × 16 × 16" in text
-    assert "small is sound: 2 tasks, 6 cells" in text
+    assert "small is sound: 2 tasks, 6 cells; about 1 MB of disk, and of memory " in text
+
+
+def test_check_looks_once_at_what_tasks_of_a_grid_share(suite, monkeypatch, capsys):
+    from isocenter.benchmarks import checks
+
+    looked = []
+    original = checks.check_linear_operator
+    monkeypatch.setattr(
+        checks,
+        "check_linear_operator",
+        lambda physics, **options: looked.append(physics) or original(physics, **options),
+    )
+    grid = "tasks.denoising.grid={noise.sigma: [0.1, 0.2, 0.3], data.train: [1, 2]}"
+    code, text, _ = isocenter(monkeypatch, capsys, "check", str(suite), "--set", grid)
+    assert code == 0
+    assert [type(physics).__name__ for physics in looked] == ["Identity", "Inpaint"]
+    assert "small is sound: 7 tasks, 21 cells" in text
+
+
+def test_check_compares_public_sets_with_the_catalogue(suite, shared_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ISOCENTER_MIRROR", str(tmp_path))
+    images = "split: {kind: order, test: 1}, intensity: {kind: scaled}, size: 16, pixel_size: 1"
+    folder = tmp_path / "mri" / "open_ms"
+    folder.mkdir(parents=True)
+    name = "patient01_study1_FLAIR.nii.gz"
+    (folder / name).write_bytes((shared_data / "mri" / "open_ms" / name).read_bytes())
+    arguments = ["check", str(suite), "--set", f"data={{kind: images, set: open-ms, folder: mri/open_ms, {images}}}"]
+    arguments += ["--set", "methods=[{kind: direct}]"]
+    assert isocenter(monkeypatch, capsys, *arguments)[0] == 0
+    (folder / "LICENSE.txt").write_text("other words")  # of the set, whatever is read of it
+    arguments += ["--set", "data.files=['*.nii.gz']"]
+    code, _, errors = isocenter(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert "LICENSE.txt is damaged: it has not the SHA-256 of the catalogue; fetch open-ms again" in errors
 
 
 def test_check_refuses_an_operator_that_breaks_a_law(suite, monkeypatch, capsys):

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import pytest
 from isocenter.data import fetch as module
-from isocenter.data.fetch import FetchError, RemoteFile, RemoteSet, catalogue, data_folder, fetch
+from isocenter.data.fetch import FetchError, RemoteFile, RemoteSet, catalogue, data_folder, fetch, verify
 
 CONTENTS = {"a.bin": b"first file", "b c.bin": b"second " * 1000}
 
@@ -120,6 +120,21 @@ def test_mirror_is_used_instead_of_the_network(offered, server, monkeypatch, tmp
     folder = fetch("small", tmp_path / "elsewhere", progress=False)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == CONTENTS
     assert server.requests == []
+
+
+def test_what_was_fetched_is_compared_with_the_catalogue(offered):
+    folder = fetch("small", progress=False)
+    for path in ("mri/small", "mri/small/a.bin", "mri"):
+        verify("small", path)
+    (folder / "a.bin").write_bytes(b"f1rst file")
+    verify("small", "mri/small/b c.bin")
+    for path in ("mri/small", "mri/small/a.bin"):
+        with pytest.raises(ValueError, match=r"a\.bin is damaged: .* fetch small again"):
+            verify("small", path)
+    (folder / "a.bin").unlink()  # what is not used need not be there
+    verify("small", "mri/small")
+    with pytest.raises(ValueError, match="the files of small are not here"):
+        verify("small", "mri/other")
 
 
 def test_mirror_is_verified(offered, monkeypatch, tmp_path):
