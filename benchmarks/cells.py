@@ -79,12 +79,12 @@ class Cell:
             return self.source.weights
         if self.retrain:
             return None
-        folder = packaged.packaged(self.task.loaded.suite.name, self.task.name, self.method.key, self.seed)
-        if not folder.is_dir():
-            return None
-        if packaged.fits(folder, self.task.training_identity(self.method, self.seed), self.method):
-            return folder
-        logger.info("%s: packaged weights were fitted to another task or method and are not used", self.title)
+        found = packaged.candidates(self.task.loaded.suite.name, self.task.name, self.method.key, self.seed)
+        for folder in found:
+            if packaged.fits(folder, self.task.training_identity(self.method, self.seed), self.method):
+                return folder
+        if found:
+            logger.info("%s: packaged weights were fitted to another task or method and are not used", self.title)
         return None
 
     @cached_property

@@ -32,6 +32,9 @@ Overrides = Annotated[
         help="Change a value of the suite, such as tasks.NAME.noise.sigma=0.02; may repeat.",
     ),
 ]
+Out = Annotated[Path | None, typer.Option(help="The run folder; runs/NAME by default.")]
+Retrain = Annotated[bool, typer.Option("--retrain", help="Train anew where weights are packaged.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of PyTorch; all cores by default.")]
 Device = Annotated[
     str | None, typer.Option(help="Where networks train: cpu, cuda, …; CUDA by default if there is any.")
@@ -59,12 +62,12 @@ def _common(
 @app.command()
 def run(
     suite: SuiteArgument,
-    out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME by default.")] = None,
+    out: Out = None,
     methods: Annotated[str | None, typer.Option(metavar="A,B", help="Run these methods only.")] = None,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Run these tasks only.")] = None,
     set_: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and leave.")] = False,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew where weights are packaged.")] = False,
+    retrain: Retrain = False,
     retry: Annotated[Retry | None, typer.Option(help="Run failed cells again; they are kept otherwise.")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
     threads: Threads = None,
@@ -125,9 +128,9 @@ def train(
     method: Annotated[str, typer.Option(metavar="NAME", help="The network to train.")],
     task: Annotated[str | None, typer.Option(metavar="NAME", help="For this task only.")] = None,
     seed: Annotated[int | None, typer.Option(help="With this seed only.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME by default.")] = None,
+    out: Out = None,
     set_: Overrides = None,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew where weights are packaged.")] = False,
+    retrain: Retrain = False,
     threads: Threads = None,
     device: Device = None,
 ) -> None:
@@ -154,7 +157,7 @@ def train(
 
 @app.command()
 def check(suite: SuiteArgument, set_: Overrides = None) -> None:
-    """Check a suite's schema, files and operators, in seconds."""
+    """Check a suite's schema, files and operators, and estimate its cells, disk and memory, in seconds."""
     from .schema import load_suite
 
     loaded = load_suite(suite, set_ or ())
@@ -165,7 +168,7 @@ def check(suite: SuiteArgument, set_: Overrides = None) -> None:
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+def report(run: RunArgument) -> None:
     """Write the report of a run folder again."""
     from .report import write_report
 
@@ -176,7 +179,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
 
 
 @app.command()
-def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+def status(run: RunArgument) -> None:
     """Show how far a run is: cells by state, time, what is running and what failed."""
     from .progress import status_lines
 
@@ -186,8 +189,8 @@ def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another one.")],
+    first: RunArgument,
+    second: RunArgument,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every pair of images there.")] = None,
 ) -> None:
     """Compare two runs image by image, and tell what they did differently."""

@@ -25,6 +25,13 @@ def packaged(suite: str, task: str, method: str, seed: int) -> Path:
     return FOLDER / suite / task / f"{method}-{seed}"
 
 
+def candidates(suite: str, task: str, method: str, seed: int) -> list[Path]:
+    """Packaged fits of that name: the suite's own first, then those of others, which a suite may extend."""
+    own = packaged(suite, task, method, seed)
+    others = sorted(folder for folder in FOLDER.glob(f"*/{task}/{method}-{seed}") if folder != own)
+    return [folder for folder in (own, *others) if folder.is_dir()]
+
+
 def fits(folder: Path, identity: dict[str, Any], method: MethodSpec) -> bool:
     """Whether a packaged method was fitted to the same images, operator, noise and settings.
 

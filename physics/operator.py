@@ -208,8 +208,8 @@ class Normalised(LinearOperator):
         return self.operator.prox_l2(z, y * self.scale, gamma / self.scale**2, **options)
 
 
-def spectral_norm(operator: LinearOperator) -> float:
-    """‖A‖, computed from AᵀA in float32."""
+def spectral_norm(operator: LinearOperator, tol: float = 1e-5) -> float:
+    """‖A‖, computed from AᵀA in float32; ``tol`` is of ‖A‖², relative."""
     device = operator._device_holder.device
     size = math.prod(operator.domain)
 
@@ -225,5 +225,5 @@ def spectral_norm(operator: LinearOperator) -> float:
     if size <= DENSE:  # faster than Lanczos, whose convergence also suffers from the clusters of small spectra
         dense = np.stack([normal(unit) for unit in np.eye(size)])
         return float(np.sqrt(np.linalg.eigvalsh(dense)[-1]))
-    largest = eigsh(ScipyOperator((size, size), normal, dtype=np.float64), k=1, v0=start, tol=1e-5)[0][0]
+    largest = eigsh(ScipyOperator((size, size), normal, dtype=np.float64), k=1, v0=start, tol=tol)[0][0]
     return float(np.sqrt(largest))

@@ -313,6 +313,12 @@ class TestPackagedWeights:
         assert fit["budget"] == "fitted before: one number"
         assert fit["seconds"] == 0.5
 
+    def test_a_suite_of_another_name_finds_them(self, suite):
+        file = suite.parent / "mine.yaml"
+        file.write_text("extends: small.yaml\nmethods: {direct: null}\nreference: null\n")
+        assert run(file).done == 4
+        assert fits(suite) == []
+
     def test_other_test_images_may_be_asked_for(self, suite):
         run(suite, "data.test=1")
         assert fits(suite) == []
