@@ -47,21 +47,22 @@ class Solution(NamedTuple):
     state: Any
 
 
-@torch.no_grad()
 def solve(solver: Solver, tol: float, max_iter: int, start: Any = None, look: Watcher | None = None) -> Solution:
     """Iterate until every image has its gap under ``tol``; each keeps its first iterate that has.
 
     What an image gets therefore does not depend on the others of its batch. ``look`` is given the unknowns and their
-    gaps at every check.
+    gaps at every check. Where the measurements carry gradients, so does the result: through the iterations, which come
+    near those of the optimum as they do, up to what a solver adapts to the data on its way; the first-order solvers
+    adapt least.
     """
     done: Tensor | None = None
     for count, progress in enumerate(solver.iterate(start), start=1):
         if done is None:
-            done, x, gap = torch.zeros_like(progress.gap, dtype=torch.bool), progress.x, progress.gap
+            done, x, gap = torch.zeros_like(progress.gap, dtype=torch.bool), progress.x, progress.gap.detach()
         x = torch.where(like(done, x), x, progress.x)
-        gap = torch.where(done, gap, progress.gap)
+        gap = torch.where(done, gap, progress.gap.detach())
         if look is not None:
-            look(count * CHECK_EVERY, progress.x, progress.gap)
+            look(count * CHECK_EVERY, progress.x.detach(), progress.gap.detach())
         done = gap <= tol
         if done.all() or count * CHECK_EVERY >= max_iter:
             break

@@ -187,7 +187,7 @@ class TunedMethod(Method):
 
 def unit_of(y: Tensor) -> float:
     """The largest power of two in max |y|, and 1 for zero: a unit in which squares of float32 are within its range."""
-    largest = float(y.abs().max())
+    largest = float(y.detach().abs().max())
     return 2.0 ** (math.frexp(largest)[1] - 1) if largest > 0 else 1.0
 
 

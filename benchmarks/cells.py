@@ -26,7 +26,7 @@ from ..data.metrics import psnr
 from ..data.problem import HDF5_OVERHEAD, Problem
 from ..data.whole_file import remove_leftovers, whole_file
 from ..physics import LinearOperator
-from . import packaged
+from . import attack, packaged
 from .environment import machine
 from .fitting import fit_cell
 from .hounsfield import RMSE_HU, field_of_view, rmse_hu
@@ -39,6 +39,7 @@ from .time_limit import TimeLimitError, time_limit
 logger = logging.getLogger(__name__)
 
 RESULT = ("metrics.csv", "reconstructions.h5", "fit.json")
+ATTACK = "attack.csv"
 """Files of a cell whose hashes its ``status.json`` holds."""
 
 COLUMNS = ("image", "patient", *NAMES, RMSE_HU, "seconds")
@@ -143,13 +144,18 @@ class Cell:
         """Seconds."""
         return self.method.time_limit or self.task.loaded.suite.time_limit
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What a whole result is made of."""
+        return (*RESULT, ATTACK) if self.task.spec.attack else RESULT
+
     def is_done(self, folder: Path) -> bool:
         """Whether its folder holds a whole result, as it was written."""
         status = read_json(folder / "status.json")
         hashes = status.get("sha256") or {}
         return (
             status.get("state") == "done"
-            and set(hashes) == set(RESULT)
+            and set(hashes) == set(self.files)
             and all(file_digest(folder / name) == digest for name, digest in hashes.items())
         )
 
@@ -157,10 +163,10 @@ class Cell:
         """Whether its folder tells of a failure."""
         return bool(read_json(folder / "status.json").get("state") == "failed")
 
-    def rows(self, folder: Path) -> list[dict[str, Any]]:
-        """The cell's rows of ``results.csv``."""
+    def rows(self, folder: Path, file: str = "metrics.csv") -> list[dict[str, Any]]:
+        """The cell's rows of ``results.csv``, or of another table."""
         own = {"task": self.task.name, "method": self.method.key, "seed": self.seed}
-        return [{**own, **row} for row in read_csv(folder / "metrics.csv")]
+        return [{**own, **row} for row in read_csv(folder / file)]
 
 
 def run_cell(cell: Cell, folder: Path, measurements: Path) -> bool:
@@ -186,7 +192,7 @@ def run_cell(cell: Cell, folder: Path, measurements: Path) -> bool:
             with _recorded() as caught, time_limit(cell.time_limit):
                 _run(cell, folder, measurements, status)
             status["state"] = "done"
-            status["sha256"] = {name: file_digest(folder / name) for name in RESULT}
+            status["sha256"] = {name: file_digest(folder / name) for name in cell.files}
         except (Exception, TimeLimitError) as error:
             if disk_is_full(error):
                 raise
@@ -217,6 +223,11 @@ def _run(cell: Cell, folder: Path, measurements: Path, status: dict[str, Any]) -
         write_csv(folder / "trace.csv", TRACE, trace)
     rows = _reconstruct(method, test, cell.task.physics, folder / "reconstructions.h5", clip, water)
     write_csv(folder / "metrics.csv", COLUMNS, rows)
+    if cell.task.spec.attack is not None:
+        how, seed = cell.task.spec.attack.build(), cell.task.loaded.suite.seed
+        write_csv(
+            folder / ATTACK, attack.COLUMNS, list(attack.attacked(method, test, cell.task.physics, how, seed, clip))
+        )
 
 
 def _warm_up(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .cells import RESULT, Cell
+from .cells import Cell
 from .changes import changes
 from .run_folder import RunFolder, read_json
 
@@ -67,7 +67,7 @@ def _plan(folder: RunFolder, cell: Cell, retry_failed: bool) -> Plan:
 
 def _reasons(folder: RunFolder, cell: Cell, where: Path) -> Iterator[str]:
     if read_json(where / "status.json").get("state") == "done":
-        yield f"{' or '.join(RESULT)} was removed or changed"
+        yield f"{' or '.join(cell.files)} was removed or changed"
     elif where.exists():
         yield "it was interrupted"
     else:

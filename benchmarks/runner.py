@@ -12,7 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ..data.datasets import Dataset
-from .cells import COLUMNS, Cell, run_cell
+from .attack import COLUMNS as ATTACK_COLUMNS
+from .cells import ATTACK, COLUMNS, Cell, run_cell
 from .environment import environment
 from .run_folder import RunFolder, disk_is_full, read_json, write_csv, write_json, write_text
 from .schema import LoadedSuite, Suite
@@ -23,6 +24,7 @@ from .yaml_lines import SuiteError
 logger = logging.getLogger(__name__)
 
 RESULTS = ("task", "method", "seed", *COLUMNS)
+ATTACKS = ("task", "method", "seed", *ATTACK_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ def _describe(folder: RunFolder, tasks: dict[str, OpenTask], cells: dict[str, li
 
 def _collect(folder: RunFolder, cells: dict[str, list[Cell]], asked: list[Cell]) -> Outcome:
     rows: list[dict[str, Any]] = []
+    attacks: list[dict[str, Any]] = []
     failed: list[str] = []
     done = 0
     for name, group in cells.items():
@@ -219,10 +222,13 @@ def _collect(folder: RunFolder, cells: dict[str, list[Cell]], asked: list[Cell])
             where = folder.cell(name, cell.name)
             if cell.is_done(where):
                 rows += cell.rows(where)
+                attacks += cell.rows(where, ATTACK) if ATTACK in cell.files else []
                 done += 1
             elif cell in asked and cell.has_failed(where):
                 failed.append(cell.title)
     write_csv(folder.path / "results.csv", RESULTS, rows)
+    if any(ATTACK in cell.files for group in cells.values() for cell in group):
+        write_csv(folder.path / ATTACK, ATTACKS, attacks)
     report: Path | None = None
     try:
         from .report import write_report

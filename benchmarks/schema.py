@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, create_model, model_validator
@@ -36,6 +36,9 @@ from .spec import (
 )
 from .yaml_lines import Lines, Place, SuiteError, load
 
+if TYPE_CHECKING:
+    from .attack import Attack
+
 
 class Published(Spec):
     """A row of a table in the literature, which a report shows beside our own results and never counts among them.
@@ -60,6 +63,19 @@ class Published(Spec):
         return self
 
 
+class AttackSpec(Spec):
+    """Worst-case perturbations of the measurements; see :class:`isocenter.benchmarks.attack.Attack`."""
+
+    strengths: tuple[Positive, ...] = Field((0.01,), min_length=1)
+    steps: Count = 20
+    images: Count = 8
+
+    def build(self) -> Attack:
+        from .attack import Attack
+
+        return Attack(**self.model_dump())
+
+
 class Task(Spec):
     """Images, an operator and noise: what every method is given.
 
@@ -68,7 +84,7 @@ class Task(Spec):
 
     With ``fitted_on`` methods are tuned and trained on another task and used here as they are: both sides of a
     comparison know as little of this one. With ``clip`` the values of reconstructions are clipped to these bounds
-    before they are judged, as some papers do.
+    before they are judged, as some papers do. With ``attack`` the worst perturbations of measurements are looked for.
     """
 
     title: str = ""
@@ -84,6 +100,7 @@ class Task(Spec):
     sweep: Mapping[str, bool | int | float | str | None] = {}
     fitted_on: Name | None = None
     clip: tuple[float, float] | None = None
+    attack: AttackSpec | None = None
     published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")

@@ -77,6 +77,7 @@ class OpenTask:
             "physics": {**spec.physics.model_dump(mode="json"), "files": files},
             "noise": spec.noise.model_dump(mode="json"),
             **({} if spec.clip is None else {"clip": list(spec.clip)}),
+            **({} if spec.attack is None else {"attack": spec.attack.model_dump(mode="json")}),
         }
 
     @property

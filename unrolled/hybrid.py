@@ -127,10 +127,10 @@ class Hybrid(Network):
         return x
 
     def sparse(self, y: Tensor, physics: LinearOperator) -> Tensor:
-        """t, ``[B, *domain]``, or no planes at all; nothing is differentiated."""
+        """t, ``[B, *domain]``, or no planes at all; differentiated in y alone, which training does not ask for."""
         if not self.sparse_iterations:
             return y.new_zeros(len(y), 0, *physics.domain[1:])
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and y.requires_grad):
             objective = Objective(physics, y, [TotalVariationTerm(float(self.regularisation))])
             return solve(ADMM(objective), 0.0, self.sparse_iterations).x
 

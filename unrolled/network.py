@@ -47,7 +47,7 @@ class LearnedMethod(Method):
         self.card: Card | None = None
 
     def reconstruct(self, y: Tensor, physics: LinearOperator) -> Tensor:
-        """Measurements ``[B, *range]`` → images ``[B, *domain]``.
+        """Measurements ``[B, *range]`` → images ``[B, *domain]``; differentiable where measurements carry gradients.
 
         Raises:
             ValueError: before :meth:`fit` or :meth:`load`, and for images of another number of channels.
@@ -60,7 +60,7 @@ class LearnedMethod(Method):
             )
         network.to(y.device).eval()
         normalised = Normalised(physics)
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and y.requires_grad):
             x = network(y.float() / (card.data_range * normalised.scale), normalised)
         return x * card.data_range
 

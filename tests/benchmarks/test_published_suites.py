@@ -16,7 +16,8 @@ from isocenter.benchmarks.schema import LoadedSuite, load_suite
 from isocenter.benchmarks.tasks import OpenTask
 from isocenter.unrolled import training
 
-NETWORKS = {"unet", "dncnn", "learned-gradient", "learned-pdhg", "learned-primal", "learned-primal-dual"}
+NETWORKS = {"unet", "dncnn", "learned-gradient", "learned-pdhg", "learned-primal", "learned-primal-dual", "hybrid"}
+HYBRID = ("stages=1", "widths=[4, 8]", "sparse_stages=1")
 TRAINING = ("steps=1", "batch=1", "validate_every=1")
 
 
@@ -73,11 +74,12 @@ def test_one_fit_serves_the_papers_image_and_fresh_phantoms(tmp_path: Path, no_p
         "methods.unet.widths=[4, 8]",
         "methods.tv.tol=0.1",
         "methods.tv.tuning.budget=2",
+        *(f"methods.hybrid.{change}" for change in HYBRID),
     )
     outcome = run_suite(loaded, tmp_path)
     assert (outcome.done, outcome.failed) == (18, ())
     fits = {path.parent.name.rsplit("-", 2)[0] for path in (tmp_path / "cells").glob("fresh-phantoms/*/fitted")}
-    assert fits - {"direct"} == NETWORKS | {"tv", "hybrid"}
+    assert fits - {"direct"} == NETWORKS | {"tv"}
     assert len(list((tmp_path / "cells").glob("shepp-logan/*/fitted"))) == 1  # direct, which has nothing to fit
     for method in fits:
         one, other = (
@@ -92,7 +94,7 @@ def test_one_fit_serves_the_papers_image_and_fresh_phantoms(tmp_path: Path, no_p
         for path in (tmp_path / "cells" / "shepp-logan").glob("*/status.json")
     }
     for row in task["published"]:
-        if row["method"] in NETWORKS - {"unet", "learned-pdhg"}:
+        if row["method"] in NETWORKS - {"unet", "learned-pdhg", "hybrid"}:
             assert parameters[row["method"]] == pytest.approx(row["parameters"], rel=0.12)
     assert {row["image"] for row in read_csv(tmp_path / "results.csv")} == {
         "shepp-logan-test-0000",
@@ -149,9 +151,10 @@ def test_the_question_runs_from_fbp_to_itnet(tmp_path: Path, no_pictures: None) 
         "methods.unet.widths=[4, 8]",
         "methods.itnet.widths=[4, 8]",
         "methods.learned-primal-dual.iterations=2",
+        *(f"methods.{name}.{change}" for name in ("hybrid", "exact-hybrid") for change in HYBRID),
     )
-    outcome = run_suite(loaded, tmp_path)
-    assert (outcome.done, outcome.failed) == (20, ())
+    outcome = run_suite(loaded, tmp_path, tasks=["sharp", "noisy"])
+    assert (outcome.done, outcome.failed) == (13, ())
 
 
 @pytest.fixture
@@ -188,6 +191,7 @@ def test_the_ladder_is_fitted_on_chests_and_applied_to_brains(tmp_path: Path, mr
         "methods.admm-csnet.features=4",
         "methods.ista-net-plus.phases=1",
         "methods.ista-net-plus.width=4",
+        *(f"methods.hybrid.{change}" for change in HYBRID),
     )
     outcome = run_suite(loaded, tmp_path, tasks=["brain-20", "chest-20"])
     assert (outcome.done, outcome.failed) == (14, ())
@@ -206,3 +210,56 @@ def test_the_splits_of_the_chest_images_are_contiguous_blocks(mri: None) -> None
     assert numbers["train"] == list(range(1, 71))
     assert numbers["validation"] == list(range(71, 81))
     assert numbers["test"] == list(range(81, 101))
+
+
+TINY = (
+    "methods.tv.max_iter=2",
+    "methods.tv.tuning.budget=1",
+    "methods.unet.widths=[4, 8]",
+    "methods.learned-primal-dual.iterations=1",
+    "methods.e2e-varnet.cascades=1",
+    "methods.e2e-varnet.widths=[4, 8]",
+    *(f"methods.hybrid.{change}" for change in HYBRID),
+)
+BRAINS = (  # two of the volumes, at a size that computes in no time
+    "data.files=[patient01_study1_FLAIR.nii.gz, patient12_study1_T1W.nii.gz, patient19_study1_FLAIR.nii.gz]",
+    "data.split={kind: patients, train: ['01'], validation: ['12'], test: ['19']}",
+    "data.validation=1",
+    "data.test=1",
+)
+
+
+def test_learning_from_few_images_gets_as_many_steps_as_from_many(tmp_path: Path, mri: None, no_pictures: None) -> None:
+    tasks = load_suite("data-efficiency").suite.tasks
+    assert [task.sweep["data.train"] for task in tasks.values()] == [1, 3, 10, 30, 100]
+    loaded = small("data-efficiency", *TINY, *BRAINS, "methods.unet.training.batch=2", "methods.unet.seeds=[0, 1]")
+    sizes = ["reconstruction-train-1", "reconstruction-train-3"]
+    outcome = run_suite(loaded, tmp_path, tasks=sizes, methods=["direct", "tv", "unet"])
+    assert (outcome.done, outcome.failed) == (8, ())
+    for size, count in zip(sizes, (1, 3), strict=True):
+        cards = list((tmp_path / "cells" / size).glob("unet-*/fitted/weights.json"))
+        assert len(cards) == 2
+        for card in cards:
+            found = json.loads(card.read_text())
+            assert found["data"]["training_images"] == count
+            assert (found["training"]["steps"], found["training"]["batch"]) == (1, 2)
+    psnr = {(row["task"], row["psnr"]) for row in read_csv(tmp_path / "results.csv") if row["method"] == "tv"}
+    assert len({value for _, value in psnr}) == 1  # it learns from no image, and is tested on the same ones
+
+
+def test_shifted_scans_use_the_fit_of_the_nominal_one(tmp_path: Path, mri: None, no_pictures: None) -> None:
+    loaded = small("robustness", *TINY, *BRAINS, "data.train=1", "tasks.mri.attack={steps: 1, images: 1}")
+    nominal = [name for name, task in loaded.suite.tasks.items() if task.fitted_on is None]
+    assert nominal == ["mri", "deblurring"]
+    assert all(loaded.suite.tasks[name].attack is not None for name in nominal)
+    swept = {path for task in loaded.suite.tasks.values() for path in task.sweep}
+    assert swept == {"noise.sigma", "physics.mask.acceleration", "physics.mask", "physics.psf.sigma", "physics.psf"}
+    chosen = ["mri", "mri-noise-sigma-0.04", "mri-mask-mask-pseudo-radial"]
+    outcome = run_suite(loaded, tmp_path, tasks=chosen)
+    assert (outcome.done, outcome.failed) == (18, ())
+    for method in ("tv", "unet", "e2e-varnet", "hybrid"):
+        fits = [json.loads(next((tmp_path / "cells" / t).glob(f"{method}-0-*/fit.json")).read_text()) for t in chosen]
+        assert fits[0] == fits[1] == fits[2]
+    attacks = read_csv(tmp_path / "attack.csv")
+    assert {row["task"] for row in attacks} == {"mri"}
+    assert {row["method"] for row in attacks if row["perturbation"] == "worst"} == {m.key for m in loaded.suite.methods}
