@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from isocenter.benchmarks import packaged
 from isocenter.benchmarks.fitting import train_cells
-from isocenter.benchmarks.learned_specs import TrainingSpec, UNetSpec
+from isocenter.benchmarks.learned_specs import UNetSpec
 from isocenter.benchmarks.runner import run_suite
 from isocenter.benchmarks.schema import load_suite
+from isocenter.benchmarks.training_specs import TrainingSpec
 from isocenter.benchmarks.yaml_lines import SuiteError
 from isocenter.unrolled import Training
 
