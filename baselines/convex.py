@@ -102,6 +102,7 @@ def minimise(
             start,
             lambda iteration, u, gap: show(iteration, unit * objective.image(u), gap),
         )
-        warn_unless_converged(solution, options.tol, name)
+        remedy = "raise epsilon, if no image fits the data that well, or max_iter" if holds_data else "raise max_iter"
+        warn_unless_converged(solution, options.tol, name, remedy)
     image = unit * objective.image(solution.x)
     return Estimate(image.clamp(options.low, options.high) if bounded else image, solution.state)

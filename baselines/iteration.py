@@ -69,13 +69,13 @@ def solve(solver: Solver, tol: float, max_iter: int, start: Any = None, look: Wa
     return Solution(x, gap, count * CHECK_EVERY, progress.state)
 
 
-def warn_unless_converged(solution: Solution, tol: float, name: str) -> None:
-    """A :class:`ConvergenceWarning` for images that stopped before their tolerance."""
+def warn_unless_converged(solution: Solution, tol: float, name: str, remedy: str = "raise max_iter") -> None:
+    """A :class:`ConvergenceWarning` for images that stopped before their tolerance, and what to do."""
     worst = float(solution.gap.max())
     if not worst <= tol:
         warnings.warn(
             f"{name} stopped after {solution.iterations} iterations within {worst:.1%} of the optimum, "
-            f"tolerance {tol:.1%}; raise max_iter",
+            f"tolerance {tol:.1%}; {remedy}",
             ConvergenceWarning,
             stacklevel=4,
         )

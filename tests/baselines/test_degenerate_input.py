@@ -258,6 +258,15 @@ def test_a_ball_that_holds_zero_leaves_nothing_to_vary(operator: str) -> None:
         assert float((A.A(x) - y).norm() / y.norm()) <= epsilon * 1.01
 
 
+def test_a_ball_that_no_image_reaches_is_a_warning_that_says_so() -> None:
+    """Four coils with half of k-space each are twice as many equations as unknowns."""
+    A = OPERATORS["multi-coil"]
+    y = measured(A, noise=1.0)
+    assert (A.A(LeastSquares(tol=1e-6).reconstruct(y, A)) - y).norm() > 0.1 * y.norm()
+    with pytest.warns(ConvergenceWarning, match="raise epsilon, if no image fits the data that well"):
+        ConstrainedTotalVariation(0.01, options=Options(max_iter=50)).reconstruct(y, A)
+
+
 @pytest.mark.parametrize("method", ["tv", "tv, anisotropic"])
 def test_one_view_leaves_images_without_edges_along_its_rays(method: str) -> None:
     """Then it is total variation denoising of the profile, whose differences count once for each row."""
