@@ -18,6 +18,7 @@ from .verdict import factor
 Drawn = tuple[Figure, str]
 Point = tuple[float, float, float, float]  # value, mean, and the ends of its interval
 _PAIRED_LINES = 60
+_BOXED = 5  # images, from which on quartiles say something
 _NONE = 0.25  # where zero parameters are drawn on a logarithmic axis, left of one
 
 
@@ -102,7 +103,7 @@ def distributions(
                 spread = np.zeros(known.size) if joined else np.random.default_rng(0).uniform(-0.14, 0.14, known.size)
                 alpha = 0.8 if known.size <= 100 else 0.3
                 ax.scatter(known, place + spread, s=14, c=look.colour, marker=look.marker, lw=0, alpha=alpha, zorder=2)
-                if known.size > 1:
+                if known.size >= _BOXED:
                     line = {"color": look.colour, "lw": 1.4}
                     ax.boxplot(
                         [known],
@@ -124,8 +125,8 @@ def distributions(
             ax.set_yticks(y, [wrap(looks[method].label, 30) for method in methods])
     caption = (
         f"Dots are the {images} test image{'s'[: images != 1]} of {patients} patient{'s'[: patients != 1]}"
-        f"{', lines join the same image' if joined else ''}; boxes: quartiles and median, whiskers to 1.5 times "
-        "the box."
+        f"{', lines join the same image' if joined else ''}"
+        f"{'; boxes: quartiles and median, whiskers to 1.5 times the box' if images >= _BOXED else ''}."
     )
     return figure, caption
 

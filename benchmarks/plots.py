@@ -59,8 +59,9 @@ class Look:
 
 def looks(labels: Mapping[str, str]) -> dict[str, Look]:
     """A look for every method of a run, from its label, in the order given."""
+    again = len(_COLOURS) - 1  # a second round leaves grey to the first
     return {
-        method: Look(label, _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)])
+        method: Look(label, _COLOURS[i if i <= again else 1 + (i - 1) % again], _MARKERS[i % len(_MARKERS)])
         for i, (method, label) in enumerate(labels.items())
     }
 

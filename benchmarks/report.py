@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +177,12 @@ def _figures(
     table, measure, units = result.table, result.measure, result.units
     if pictures:
         shown = next(picture for picture in pictures if picture.rank == "median")
-        low, high = task.info.get("display") or (float(shown.truth.min()), float(shown.truth.max()))
+        scale = viewer.Scale.of(task.info)
+        truth, display = scale(shown.truth), scale.window(task.info, shown.truth)
+        panels = [replace(panel, image=scale(panel.image)) for panel in shown.panels]
         seed = "; first training seed" if max(table.seeds.values()) > 1 else ""
         lead = f"Image {shown.id}: the median {measure.title} of {looks[result.reference].label}{seed}. "
-        grid, caption = image_grid(shown.truth, shown.panels, (low, high), units)
+        grid, caption = image_grid(truth, panels, display, scale.unit)
         figures.append(_drawing(run, f"grid-{task.name}", "Reconstructions and errors", (grid, lead + caption)))
         figures[-1].print_only = True
     measures = [MEASURES[name] for name in dict.fromkeys((measure.name, "psnr", "ssim"))][:2]

@@ -56,10 +56,14 @@ class Scale:
         water = info.get("water")
         return cls(1000 / water, -1000.0, "HU") if water else cls(1.0, 0.0, str(info.get("units") or ""))
 
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return image.astype(np.float64) * self.factor + self.offset
+
     def window(self, info: Mapping[str, Any], truth: np.ndarray) -> tuple[float, float]:
         """What is black and what is white at first: the dataset's window, else the truth's range."""
         low, high = info.get("display") or (float(np.nanmin(truth)), float(np.nanmax(truth)))
-        return low * self.factor + self.offset, high * self.factor + self.offset
+        low, high = self(np.array([low, high])).tolist()
+        return low, high
 
 
 def choose(values: np.ndarray, error: bool) -> dict[str, int]:
@@ -150,10 +154,10 @@ def pack(group: Sequence[Picture], info: Mapping[str, Any], side: int) -> dict[s
     low, high = scale.window(info, group[0].truth)
     images = []
     for picture in group:
-        truth = _blocks(picture.truth.astype(np.float64), side) * scale.factor + scale.offset
+        truth = scale(_blocks(picture.truth, side))
         panels = []
         for panel in picture.panels:
-            error = _blocks(panel.image.astype(np.float64), side) * scale.factor + scale.offset - truth
+            error = scale(_blocks(panel.image, side)) - truth
             name = {"label": panel.look.label, "colour": panel.look.colour}
             panels.append(
                 {**name, "score": f"{decibel(panel.psnr)} · SSIM {panel.ssim:.3f}", "error": _quantised(error)}

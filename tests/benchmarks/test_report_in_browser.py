@@ -66,6 +66,7 @@ def _whole_image(page: Any) -> None:
     """Every test begins as the page does."""
     page.get_by_role("button", name="Whole image").click()
     page.get_by_role("button", name="reset").click()
+    page.mouse.move(1, 1)  # not on an image, where it leaves a cross
     settled(page)
 
 
@@ -141,24 +142,28 @@ def values(page: Any) -> list[np.ndarray]:
 
 
 def expected(image: np.ndarray, now: dict[str, str], shape: tuple[int, ...]) -> np.ndarray:
-    """Grey values of a canvas of this shape, from the state that the viewer says it is in."""
+    """Grey values of a canvas of this shape, from the state that the viewer says it is in.
+
+    NaN where a pixel of the canvas lies on the edge of two of the image, and may be drawn as either.
+    """
     zoom, x, y, level, width = (float(now[name]) for name in ("zoom", "x", "y", "level", "width"))
     scale = shape[1] / image.shape[1] * zoom
-    rows, columns = (
-        np.clip(np.floor(centre + (np.arange(n) + 0.5 - n / 2) / scale).astype(int), 0, size - 1)
-        for centre, n, size in ((y, shape[0], image.shape[0]), (x, shape[1], image.shape[1]))
-    )
-    return np.clip(np.round(255 * (image[np.ix_(rows, columns)] - level + width / 2) / width), 0, 255)
+    rows, columns = (centre + (np.arange(n) + 0.5 - n / 2) / scale for centre, n in ((y, shape[0]), (x, shape[1])))
+    found = image[np.ix_(*(np.clip(np.floor(at).astype(int), 0, 23) for at in (rows, columns)))]
+    on_edge = [np.abs(at - np.round(at)) * scale < 1 for at in (rows, columns)]
+    grey = np.clip(np.round(255 * (found - level + width / 2) / width), 0, 255)
+    return np.where(on_edge[0][:, None] | on_edge[1], np.nan, grey)
 
 
 def assert_drawn(page: Any) -> None:
-    """Every canvas shows what the state says. Edges of magnified pixels may fall to either side."""
+    """Every canvas shows what the state says."""
     canvases, now = drawn(page), state(page)
     images = values(page)
     assert len(canvases) == len(images) == 4  # truth, direct, tv, evil
     for canvas, image in zip(canvases, images, strict=True):
-        right = np.abs(canvas - expected(image, now, canvas.shape)) <= 1
-        assert right.mean() > 0.97
+        difference = np.abs(canvas - expected(image, now, canvas.shape))
+        assert np.isnan(difference).mean() < 0.5
+        assert np.nanmax(difference) <= 1
 
 
 def test_one_zoom_for_all_images(page: Any) -> None:
@@ -218,7 +223,7 @@ def test_window_and_level_in_hounsfield_units(page: Any) -> None:
 def test_other_images_modes_and_the_truth_in_their_place(page: Any) -> None:
     first = state(page)["image"]
     page.get_by_text("worst", exact=True).click()
-    page.wait_for_function(f"document.querySelector('.viewer').dataset.image !== '{first}'")
+    page.wait_for_selector(f".viewer:not([data-image='{first}'])")
     assert_drawn(page)
     page.get_by_text("Errors", exact=True).click()
     settled(page)
