@@ -92,18 +92,22 @@ class RunComparison:
     def _changed(self) -> Iterator[str]:
         """Settings that differ, each with the cells that it differs for."""
         found: dict[str, list[str]] = {}
+        unknown = 0
         for pair in self.pairs:
-            one, two = (cell.spec.get("identity") or {} for cell in (pair.first, pair.second))
-            for change in changes(one, two):
+            one, two = pair.first.spec.get("identity"), pair.second.spec.get("identity")
+            unknown += not (one and two)
+            for change in changes(one, two) if one and two else ():
                 found.setdefault(change, []).append(_name(pair.key))
         for change, names in found.items():
             yield f"changed: {change}  ({'everywhere' if len(names) == len(self.pairs) else ', '.join(names)})"
-        if not found:
+        if unknown:
+            yield f"the settings of {unknown} cells are not recorded; compare the two suite.yaml"
+        elif not found:
             yield "the cells that both have are set alike"
 
     def _environments(self) -> Iterator[str]:
-        ours = [[cell.status.get("environment") or {} for cell in cells] for cells in zip(*self._cells(), strict=True)]
-        one, two = ([e for pair in ours if (e := pair[run])] for run in (0, 1))
+        one = [found for pair in self.pairs if (found := pair.first.status.get("environment"))]
+        two = [found for pair in self.pairs if (found := pair.second.status.get("environment"))]
         if not one or not two:
             yield "what the cells were computed on is not recorded"
             return
@@ -115,9 +119,6 @@ class RunComparison:
         for which, found in (("first", one), ("second", two)):
             for line in differences(found):
                 yield f"within the {which}, {line}"
-
-    def _cells(self) -> tuple[list[Cell], list[Cell]]:
-        return [pair.first for pair in self.pairs], [pair.second for pair in self.pairs]
 
 
 def compare_runs(first: Path, second: Path) -> RunComparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from .verdict import duration
 from .yaml_lines import SuiteError
 
 TRAINING = "training.csv"  # what isocenter.unrolled.learning_curve writes; its import would take seconds
+CELL = re.compile(r"(?P<method>.+)-(?P<seed>\d+)-[0-9a-f]+")  # the name of its folder
 STATES = ("done", "failed", "running", "interrupted", "to run")
 
 
@@ -37,7 +39,8 @@ def status_lines(run: Path) -> Iterator[str]:
         raise SuiteError(f"{run} is not a run folder: it has no suite.yaml; expected a folder such as runs/quickstart")
     suite = load_suite(run / "suite.yaml").suite
     folder = RunFolder(run)
-    found = {(task, *_method_and_seed(path)): path for task, path in folder.cells()}
+    named = ((task, path, CELL.fullmatch(path.name)) for task, path in folder.cells())
+    found = {(task, name["method"], int(name["seed"])): path for task, path, name in named if name}
     tasks: dict[str, _Task] = {name: _Task() for name in suite.tasks}
     environments: list[dict[str, Any]] = []
     for name, task in tasks.items():
@@ -78,8 +81,3 @@ def _count(task: _Task, title: str, path: Path | None) -> dict[str, Any]:
     task.states[state] += 1
     task.seconds += float(status.get("seconds_total") or 0.0)
     return status
-
-
-def _method_and_seed(path: Path) -> tuple[str, int]:
-    method, seed, _ = path.name.rsplit("-", 2)  # METHOD-SEED-KEY
-    return method, int(seed)

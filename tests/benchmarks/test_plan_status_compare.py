@@ -213,10 +213,16 @@ def test_runs_without_overlap_say_so(suite):
         compare_runs(first, second)
 
 
-def test_runs_of_before_environments_were_recorded_compare(suite):
+def test_runs_of_before_settings_and_environments_were_recorded_compare(suite):
     first, second = run(suite), run(suite, out="second")
-    for status in second.rglob("status.json"):
-        content = json.loads(status.read_text())
-        del content["environment"]
-        status.write_text(json.dumps(content))
-    assert list(compare_runs(first, second).lines())[-1] == "what the cells were computed on is not recorded"
+    for name, key in (("status.json", "environment"), ("spec.json", "identity")):
+        for file in second.rglob(name):
+            content = json.loads(file.read_text())
+            del content[key]
+            file.write_text(json.dumps(content))
+    (second / "cells" / "denoising" / "notes").mkdir()  # of the user
+    assert list(compare_runs(first, second).lines())[-2:] == [
+        "the settings of 6 cells are not recorded; compare the two suite.yaml",
+        "what the cells were computed on is not recorded",
+    ]
+    assert next(line for line in status_lines(second) if line.startswith("all")).split()[1] == "6"
