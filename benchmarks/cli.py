@@ -70,6 +70,12 @@ def run(
     retrain: Retrain = False,
     retry: Annotated[Retry | None, typer.Option(help="Run failed cells again; they are kept otherwise.")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.")] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE", help="Run cells on Dask: local:N, N processes here, or a scheduler's address; see docs."
+        ),
+    ] = None,
     threads: Threads = None,
     device: Device = None,
 ) -> None:
@@ -102,7 +108,12 @@ def run(
         return
     from .runner import run_suite
 
-    with _training_on(device):
+    where = None
+    if scheduler is not None:
+        from .cluster import Cluster
+
+        where = Cluster(scheduler, threads, device).run
+    with _training_on(device if where is None else "cpu"):
         outcome = run_suite(
             loaded,
             folder,
@@ -112,6 +123,7 @@ def run(
             retry_failed=retry is not None,
             fail_fast=fail_fast,
             command=_command(),
+            where=where,
         )
     for title in outcome.failed:
         typer.echo(f"failed: {title}", err=True)

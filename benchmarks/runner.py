@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from .tasks import OpenTask
 from .yaml_lines import SuiteError
 
 logger = logging.getLogger(__name__)
+
+RunCells = Callable[[RunFolder, Mapping[OpenTask, list[Cell]], Callable[[str], object]], Generator[Cell, None, None]]
+"""Runs cells, each task's after its measurements, tells what it is at, and yields each cell that has ended."""
 
 RESULTS = ("task", "method", "seed", *COLUMNS)
 ATTACKS = ("task", "method", "seed", *ATTACK_COLUMNS)
@@ -108,6 +112,7 @@ def run_suite(
     retry_failed: bool = False,
     fail_fast: bool = False,
     command: Sequence[str] = (),
+    where: RunCells | None = None,
 ) -> Outcome:
     """Run or resume a suite in a folder.
 
@@ -122,6 +127,7 @@ def run_suite(
         retry_failed: run cells again that failed before.
         fail_fast: stop at the first cell that fails.
         command: for the record.
+        where: runs the cells; this process when None.
 
     Raises:
         SuiteError: for mistakes in the suite, found before anything is computed, and for a folder in use.
@@ -147,25 +153,27 @@ def run_suite(
             return cell.method.key in chosen_methods and not kept
 
         to_run = {opened[name]: list(filter(is_wanted, cells[name])) for name in cells if name in chosen_tasks}
-        _run_cells(folder, to_run, fail_fast)
+        _run_cells(folder, to_run, fail_fast, where or run_here)
         _describe(folder, opened, cells)
         asked = [c for name in chosen_tasks for c in cells[name] if c.method.key in chosen_methods]
         return _collect(folder, cells, asked)
 
 
-def _run_cells(folder: RunFolder, to_run: dict[OpenTask, list[Cell]], fail_fast: bool) -> None:
-    with tqdm(total=sum(map(len, to_run.values())), unit="cell", disable=None) as bar:
-        for cell in run_here(folder, to_run, bar.set_description):
-            where = folder.cell(cell.task.name, cell.name)
-            _tell(cell, where)
+def _run_cells(folder: RunFolder, to_run: Mapping[OpenTask, list[Cell]], fail_fast: bool, where: RunCells) -> None:
+    with (
+        tqdm(total=sum(map(len, to_run.values())), unit="cell", disable=None) as bar,
+        contextlib.closing(where(folder, to_run, bar.set_description)) as ended,
+    ):
+        for cell in ended:
+            _tell(cell, folder.cell(cell.task.name, cell.name))
             bar.update()
-            if fail_fast and cell.has_failed(where):
+            if fail_fast and cell.has_failed(folder.cell(cell.task.name, cell.name)):
                 return
 
 
 def run_here(
-    folder: RunFolder, to_run: dict[OpenTask, list[Cell]], say: Callable[[str], object] = lambda what: None
-) -> Iterator[Cell]:
+    folder: RunFolder, to_run: Mapping[OpenTask, list[Cell]], say: Callable[[str], object]
+) -> Generator[Cell, None, None]:
     """Run cells one after another in this process, each task's after its measurements; yields each that has ended."""
     for task, cells in to_run.items():
         say(f"{task.name} · simulating")

@@ -146,15 +146,20 @@ class OpenTask:
         """
         path = folder / MEASUREMENTS
         with alone(folder):
-            known = read_json(folder / "task.json")
-            if known.get("key") == self.key and known.get("sha256") and known["sha256"] == file_digest(path):
+            if self.is_measured(folder):
                 return
-            if known:
+            if (folder / "task.json").exists():
                 logger.warning("%s: the measurements are not those that were written; simulated again", self.name)
             remove_leftovers(folder)
             store(path, {split: self.simulated(split, keep=False) for split in ("validation", "test")}, progress)
             write_json(folder / "task.json", {**self.description, "sha256": file_digest(path)})
             logger.info("%s: measurements written", self.name)
+
+    def is_measured(self, folder: Path) -> bool:
+        """Whether a folder holds the measurements, as they were written."""
+        known = read_json(folder / "task.json")
+        digest = file_digest(folder / MEASUREMENTS)
+        return known.get("key") == self.key and digest is not None and known.get("sha256") == digest
 
     @cached_property
     def description(self) -> dict[str, Any]:

@@ -82,6 +82,8 @@ class Scale(Method):
             return torch.empty(1 << 50)
         while trouble == "spins":
             y = y + 1
+        if trouble == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
         if trouble == "warns":
             warnings.warn(f"did not converge, residual {float(y.norm()):.3e}")
         if trouble in ("interrupt", "kill") and not LOG.with_name("survived").exists():
@@ -105,9 +107,10 @@ class Scale(Method):
 class ScaleSpec(MethodSpec):
     kind: Literal["scale"]
     trouble: Literal[
-        "none", "raises", "nan", "shape", "memory", "torch-memory", "spins", "warns", "interrupt", "kill"
+        "none", "raises", "nan", "shape", "memory", "torch-memory", "spins", "dies", "warns", "interrupt", "kill"
     ] = "none"
     budget: int = 1
+    train_on: tuple[str, ...] = ()
     title: ClassVar[str] = "Scaled"
 
     def build(self, seed):
@@ -115,6 +118,9 @@ class ScaleSpec(MethodSpec):
 
     def needs(self):
         return ("train", "validation")
+
+    def trained_on(self):
+        return self.train_on
 
 
 def log(line):

@@ -97,7 +97,7 @@ def test_a_run_folder_holds_what_the_report_needs(suite):
         "task": "denoising", "method": "scale", "label": "Scaled", "seed": 1, "kind": "scale", "group": "learned",
         "identity": spec["identity"],
     }  # fmt: skip
-    assert spec["identity"]["method"] == {"kind": "scale", "trouble": "warns", "budget": 1}
+    assert spec["identity"]["method"] == {"kind": "scale", "trouble": "warns", "budget": 1, "train_on": []}
     assert spec["identity"]["task"]["noise"] == {"kind": "gaussian", "sigma": 0.1, "relative": None}
     state = status(cell(folder, "denoising", "scale-1"))
     assert state["state"] == "done"
