@@ -15,12 +15,13 @@ from tqdm import tqdm
 from ..data.datasets import Dataset
 from .attack import COLUMNS as ATTACK_COLUMNS
 from .cells import ATTACK, COLUMNS, Cell, run_cell
+from .data_specs import ImagesSpec
 from .environment import environment
 from .run_folder import RunFolder, disk_is_full, read_json, write_csv, write_json, write_text
 from .schema import LoadedSuite, Suite
 from .spec import did_you_mean
 from .tasks import OpenTask
-from .yaml_lines import SuiteError
+from .yaml_lines import Place, SuiteError
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,39 @@ def open_tasks(loaded: LoadedSuite) -> dict[str, OpenTask]:
         _ = task.identity, task.description
         task.close()
         tasks[name] = task
+    for task in tasks.values():
+        _check_apart(loaded, task, tasks)
     return tasks
+
+
+def _check_apart(loaded: LoadedSuite, task: OpenTask, tasks: dict[str, OpenTask]) -> None:
+    """No patient of a task's test may be among those that its methods are fitted to on other tasks.
+
+    Where the data are the same the splits say so; other data of the same files may be split in another way.
+    """
+    suite, folder = loaded.suite, _folder(loaded, task)
+    elsewhere: dict[str, Place] = {}
+    if task.spec.fitted_on is not None:
+        elsewhere[task.spec.fitted_on] = ("tasks", task.name, "fitted_on")
+    for method in suite.methods_of(task.name):
+        elsewhere |= {called: ("methods", suite.methods.index(method), "train_on") for called in method.trained_on()}
+    for called, place in elsewhere.items():
+        for other in (tasks[name] for name in suite.tasks_called(called)):
+            if other.spec.data == task.spec.data or folder is None or folder != _folder(loaded, other):
+                continue
+            fitted = {s.patient for split in ("train", "validation") for s in other.dataset.splits[split]}
+            if both := fitted & {sample.patient for sample in task.dataset.splits["test"]}:
+                raise loaded.lines.error(
+                    place,
+                    f"patient {min(both)} is tested in {task.name} and fitted to in {other.name}; split "
+                    f"{task.spec.data} and {other.spec.data} alike",
+                )
+
+
+def _folder(loaded: LoadedSuite, task: OpenTask) -> Path | None:
+    """Where the images of a task are files."""
+    data = loaded.suite.data[task.spec.data]
+    return data.place() if isinstance(data, ImagesSpec) else None
 
 
 def expand(loaded: LoadedSuite, tasks: dict[str, OpenTask], *, retrain: bool = False) -> dict[str, list[Cell]]:

@@ -46,6 +46,7 @@ def test_the_suites_of_the_guide_load(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, encoding="utf-8")
         loaded[name] = load_suite(tmp_path / name).suite
     assert len(loaded["views.yaml"].tasks) == 6
+    assert loaded["shift.yaml"].tasks["noisier"].fitted_on == "nominal"
     assert [method.key for method in loaded["fewer.yaml"].methods] == ["direct", "tv", "tgv"]
 
 

@@ -10,6 +10,7 @@ from isocenter.benchmarks import packaged
 from isocenter.benchmarks.runner import expand, open_tasks
 from isocenter.benchmarks.schema import load_suite
 from isocenter.benchmarks.tasks import OpenTask
+from isocenter.benchmarks.yaml_lines import SuiteError
 
 DATA = "{kind: phantoms, family: ellipses, size: 16, train: 0, validation: 0, test: 1, oversampling: %d}"
 SAME = "inverse crime: measurements are simulated by the operator that reconstructs"
@@ -75,6 +76,24 @@ def test_a_fit_depends_on_the_split_and_on_files(tmp_path, before, after, same):
     assert (training_identity(tmp_path, after) == first) is same
     np.save(tmp_path / "c.npy", np.zeros((16, 16)))
     assert training_identity(tmp_path, before) != first
+
+
+def test_a_patient_that_other_data_are_fitted_to_is_not_tested(tmp_path):
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.ones((16, 16)))
+    images = f"kind: images, root: {tmp_path}, files: ['*.npy'], intensity: {{kind: scaled}}, size: 16, pixel_size: 1"
+    splits = ("train: [a.npy], validation: [b.npy], test: [c.npy]", "test: [b.npy]")
+    text = "name: s\ndata:\n"
+    for name, split in zip(("one", "other"), splits, strict=True):
+        text += f"  {name}: {{{images}, grid: native, split: {{kind: patients, {split}}}}}\n"
+    text += "methods: [{kind: tv}]\ntasks:\n  t: {data: one, physics: {kind: identity}}\n"
+    text += "  u:\n    data: other\n    physics: {kind: identity}\n    fitted_on: t\n"
+    (tmp_path / "s.yaml").write_text(text)
+    expected = r"s.yaml:11: tasks.u.fitted_on: patient b.npy is tested in u and fitted to in t; split other and one"
+    with pytest.raises(SuiteError, match=expected):
+        open_tasks(load_suite(tmp_path / "s.yaml"))
+    (tmp_path / "s.yaml").write_text(text.replace("test: [b.npy]", "test: [c.npy]"))
+    open_tasks(load_suite(tmp_path / "s.yaml"))
 
 
 def test_packaged_weights_of_the_quickstart_belong_to_it():
