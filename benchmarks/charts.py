@@ -11,9 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .metrics import Measure
-from .plots import INK, MUTED, STYLE, WIDTH, Look, frame, legend, logarithmic, short, wrap
+from .plots import INK, MUTED, STYLE, WIDTH, Look, frame, legend, logarithmic, plain, short, wrap
 from .statistics import Comparison
-from .verdict import factor
 
 Drawn = tuple[Figure, str]
 Point = tuple[float, float, float, float]  # value, mean, and the ends of its interval
@@ -53,7 +52,8 @@ def forest(columns: Sequence[tuple[str, Mapping[str, Comparison]]], looks: Mappi
                 ax.plot(c.gain, y, marker=look.marker, ms=7, mfc=face, mec=look.colour, mew=1.5, ls="")
             ax.set_title(wrap(title, 44), fontsize=9, weight="bold")
             if measure.error:
-                ax.xaxis.set_major_formatter(lambda gain, _: f"{factor(gain)} ×")
+                ticks = _factors(*ax.get_xlim())
+                ax.set_xticks(np.log(ticks), [f"{plain(float(f'{tick:.3g}'))} ×" for tick in ticks])
                 ax.set_xlabel(f"{measure.title} smaller by a factor", fontsize=8.5)
             else:
                 unit = f" [{measure.unit}]" if measure.unit else ""
@@ -62,7 +62,7 @@ def forest(columns: Sequence[tuple[str, Mapping[str, Comparison]]], looks: Mappi
             ax.set_ylim(-0.6, len(methods) - 0.4)
             ax.tick_params(axis="y", length=0)
     return figure, (
-        "Difference of each method to the reference (the line at zero), paired per image, with 95 % intervals over "
+        "Difference of each method to the reference (the dark line), paired per image, with 95 % intervals over "
         "patients. Right of the line is better; filled marks are clear differences."
     )
 
@@ -309,6 +309,16 @@ def sweep(
         f"Mean {measure.title} over the test images of each task; bands are 95 % intervals over patients, absent for a "
         "single one."
     )
+
+
+def _factors(low: float, high: float) -> list[float]:
+    """Round factors whose logarithms lie between the ends, at least three where there are any."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.2, 1.5, 2, 3, 5, 7), (1, *np.arange(1.05, 10, 0.05))):
+        above = [step * 10.0**k for k in range(13) for step in steps]  # and as many below, so that 1 is in the middle
+        ticks = [t for t in (*(1 / t for t in above[:0:-1]), *above) if low <= math.log(t) <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks[:: math.ceil(len(ticks) / 7)]
 
 
 def _axis(measure: Measure, units: str) -> str:

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from isocenter.benchmarks.charts import _factors
 from isocenter.benchmarks.image_grid import Panel
 from isocenter.benchmarks.judgement import judge
 from isocenter.benchmarks.plots import Look, looks
@@ -249,6 +250,20 @@ def test_an_error_leads_on_a_logarithmic_axis(tmp_path: Path, synthetic: ModuleT
     assert float(row["rmse"]) == pytest.approx(rmse["lpd"].mean())
     assert float(row["gain"]) == pytest.approx(np.log(rmse["tv"] / rmse["lpd"]).mean())
     assert (row["reference"], row["gain_in"]) == ("tv", "log rmse")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.5, 5e3, [1, 10, 100, 1000]),
+        (0.2, 8, [0.333, 1, 3]),
+        (0.6, 1.4, [0.667, 0.833, 1, 1.2]),
+        (0.97, 1.06, [1, 1.05]),
+    ],
+)
+def test_axes_of_ratios_have_round_factors(low: float, high: float, expected: list[float]) -> None:
+    ticks = _factors(np.log(low), np.log(high))
+    assert [float(f"{tick:.3g}") for tick in ticks] == expected
 
 
 def test_published_numbers_stand_apart(tmp_path: Path, synthetic: ModuleType) -> None:
