@@ -73,7 +73,8 @@ def run(
     scheduler: Annotated[
         str | None,
         typer.Option(
-            metavar="WHERE", help="Run cells on Dask: local:N, N processes here, or a scheduler's address; see docs."
+            metavar="WHERE",
+            help="Run cells on Dask: local:N, N processes here, or a scheduler's address; see docs/cluster.md.",
         ),
     ] = None,
     threads: Threads = None,
