@@ -148,7 +148,9 @@ def method_labels(tasks: Sequence[Task]) -> dict[str, str]:
     seen = {method: i for i, method in enumerate(dict.fromkeys(r["method"] for task in tasks for r in task.rows))}
     cells = [cell for task in tasks for cell in task.cells]
     cells.sort(key=lambda cell: (_rank(cell), seen.get(cell.method, len(seen))))
-    labels = {cell.method: cell.label for cell in cells}
+    labels: dict[str, str] = {}
+    for cell in cells:  # those that are only trained so far know no label, and come last
+        labels.setdefault(cell.method, cell.label)
     return labels | {method: method for method in seen if method not in labels}
 
 

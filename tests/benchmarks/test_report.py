@@ -17,7 +17,7 @@ from isocenter.benchmarks.charts import _factors
 from isocenter.benchmarks.image_grid import Panel
 from isocenter.benchmarks.judgement import judge
 from isocenter.benchmarks.plots import Look, looks
-from isocenter.benchmarks.record import Task
+from isocenter.benchmarks.record import Task, method_labels, read_tasks
 from isocenter.benchmarks.report import write_report
 from isocenter.benchmarks.report_tables import latex
 from isocenter.benchmarks.sweeps import families
@@ -322,3 +322,12 @@ def test_latex_writes_out_what_is_special_to_it() -> None:
     assert latex("a_b & 5 % $x$ {1}") == r"a\_b \& 5 \% \$x\$ \{1\}"
     assert latex("6.37·10⁻⁶ ± −1") == r"6.37$\cdot$10$^{-6}$ $\pm$ $-$1"
     assert latex("\\input{x}") == r"\textbackslash{}input\{x\}"
+
+
+def test_a_cell_that_is_only_trained_does_not_take_its_methods_label(tmp_path: Path, synthetic: ModuleType) -> None:
+    run = synthetic.build_run(tmp_path, methods=("direct", "lpd"), tasks=("ct-30", "ct-60"), images=2, size=32)
+    (cell,) = (run / "cells" / "ct-60").glob("lpd-*")
+    for name in ("spec.json", "status.json", "metrics.csv"):
+        (cell / name).unlink(missing_ok=True)
+    labels = method_labels(read_tasks(run))
+    assert labels == {"direct": "Filtered back-projection", "lpd": "Learned primal–dual with tied weights"}
