@@ -45,7 +45,9 @@ def fit_cell(cell: Cell, method: Method, folder: Path, measurements: Path) -> di
     if cell.source is not None:  # what that cell would do, and find done
         there = folder.parents[2] / "tasks" / cell.source.task.name
         cell.source.task.measure(there)
-        return fit_cell(cell.source, method, fit_folder(cell, folder), there)
+        found = fit_cell(cell.source, method, fit_folder(cell, folder), there)
+        cell.source.task.close()
+        return found
     folder, place = fit_folder(cell, folder), current_place()
     with alone(folder, ".fit.lock") if place.first else contextlib.nullcontext():
         fit = place.share(_kept(cell, method, folder) if place.first else None)
