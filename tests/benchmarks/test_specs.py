@@ -100,5 +100,5 @@ def test_packaged_weights_of_the_quickstart_belong_to_it():
     loaded = load_suite("quickstart")
     cells = [cell for group in expand(loaded, open_tasks(loaded)).values() for cell in group]
     networks = [cell for cell in cells if cell.method.needs() == ("train", "validation")]
-    assert len(networks) == 6
+    assert len(networks) == 9
     assert all(cell.weights is not None and cell.weights.is_relative_to(packaged.FOLDER) for cell in networks)
