@@ -15,9 +15,9 @@ from isocenter.baselines.held_out import hold_out
 from isocenter.baselines.tuned import Estimate, Parameter, RuleName, TunedMethod, Tuning
 from isocenter.baselines.tuning import Axis, Search
 from isocenter.baselines.tuning_rules import SURE, Images
+from isocenter.benchmarks.charts import tuning as tuning_figure
 from isocenter.benchmarks.classical_specs import TuningSpec
 from isocenter.benchmarks.plots import looks
-from isocenter.benchmarks.plots import tuning as tuning_figure
 from isocenter.data.problem import Problem
 from isocenter.physics import (
     Blur,

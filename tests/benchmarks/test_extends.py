@@ -144,5 +144,5 @@ def test_a_built_in_suite_can_be_extended(tmp_path):
     file.write_text("extends: quickstart\nmethods: {tgv: {kind: tgv}}\ntasks: {deblurring: null}\n")
     suite = load_suite(file).suite
     assert suite.name == "mine"
-    assert [method.key for method in suite.methods] == ["direct", "tv", "unet", "admm-net", "tgv"]
+    assert [method.key for method in suite.methods] == ["direct", "tv", "unet", "admm-net", "hybrid", "tgv"]
     assert list(suite.tasks) == ["sparse-view-ct", "accelerated-mri"]
