@@ -46,7 +46,7 @@ class Hybrid(Network):
     one core: beside the U-Nets, the ADMM-Net brings about 0.8 dB more than t does for MRI; t brings 0.7 dB for
     tomography, and 1.4 for an image unlike those of training. Tried and dropped: the gradient Aᵀ(y − A x) beside d
     (−1.5 dB), conjugate gradients as data steps of tomography (−1.5), features or planes that go from stage to stage
-    (−0.5 to 0), U-Nets at half the resolution (−0.6 for MRI), starting from t instead of looking at it (it stays there).
+    (−0.5 to 0), U-Nets at half the resolution (−0.6 for MRI), starting from t instead of looking at it (flat).
 
     Args:
         channels: of the image; 1, or 2 for complex images.
