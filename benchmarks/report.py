@@ -18,7 +18,7 @@ from .image_grid import image_grid
 from .judgement import Judgement, judge
 from .metrics import MEASURES
 from .record import Cell, Task, method_labels, read_json, read_tasks
-from .report_tables import Entry, Table, published_table, scores_table, write_latex, write_scores
+from .report_tables import Entry, Table, published_table, scores_table, write_latex, write_means, write_scores
 from .sweeps import families, phrase
 from .verdict import cost, luck, second_opinion, verdict
 
@@ -258,5 +258,6 @@ def _overview(run: Path, sections: Sequence[_Section], labels: Mapping[str, str]
         rows.append((method, entries))
     table = Table(columns, rows if columns else [])
     if table.rows:
+        write_means(run / "tables" / "overview", table, labels)
         write_latex(run / "tables" / "overview", table, labels, "Means of the leading measure of every task.")
     return table

@@ -183,6 +183,15 @@ def write_scores(stem: Path, task: Task, result: Judgement, labels: Mapping[str,
         writer.writerows(rows)
 
 
+def write_means(stem: Path, table: Table, labels: Mapping[str, str]) -> None:
+    """``stem.csv``: the numbers of a table of one number for each method and column; empty where there is none."""
+    with stem.with_name(stem.name + ".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "label", *(title for title, _ in table.columns)])
+        for method, entries in table.rows:
+            writer.writerow([method, labels[method], *("" if math.isnan(e.sort) else e.sort for e in entries)])
+
+
 def _ends(name: str, interval: Interval | None) -> dict[str, float]:
     low, high = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
     return {f"{name}_low": low, f"{name}_high": high}

@@ -331,3 +331,15 @@ def test_a_cell_that_is_only_trained_does_not_take_its_methods_label(tmp_path: P
         (cell / name).unlink(missing_ok=True)
     labels = method_labels(read_tasks(run))
     assert labels == {"direct": "Filtered back-projection", "lpd": "Learned primal–dual with tied weights"}
+
+
+def test_the_means_of_the_summary_are_a_table_of_numbers(full: tuple[Path, Page]) -> None:
+    run, _ = full
+    with (run / "tables" / "overview.csv").open(newline="", encoding="utf-8") as file:
+        overview = {row["method"]: row for row in csv.DictReader(file)}
+    with (run / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    (title,) = set(overview["tv"]) - {"method", "label"}
+    values = [float(row["psnr"]) for row in rows if row["method"] == "tv"]
+    assert float(overview["tv"][title]) == pytest.approx(np.mean(values))
+    assert overview["tv"]["label"] == "Total variation, primal–dual"
