@@ -68,7 +68,8 @@ class PriorImage(TunedMethod):
     constant.
 
     With ``epsilon`` the data are a constraint instead, ‖A x − y‖ ≤ ε ‖y‖, and λ has no meaning. For κ > 1 an image of
-    few edges is then recovered exactly whatever a is, where total variation recovers it with room to spare.
+    few edges is then recovered exactly whatever a is, where total variation recovers it with room to spare; near the
+    fewest measurements that total variation needs, a poor a costs accuracy, and κ has to be large.
 
     Args:
         prior: makes a; fitted already.

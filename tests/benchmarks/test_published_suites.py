@@ -147,6 +147,7 @@ def test_the_question_runs_from_fbp_to_itnet(tmp_path: Path, no_pictures: None) 
         "methods.constrained-tv.max_iter=2",
         "methods.discrepancy-tv.max_iter=2",
         "methods.exact-hybrid.max_iter=2",
+        "methods.exact-hybrid.tuning.budget=1",
         "methods.discrepancy-tv.tuning.budget=1",
         "methods.unet.widths=[4, 8]",
         "methods.itnet.widths=[4, 8]",
