@@ -39,8 +39,10 @@ from .time_limit import TimeLimitError, time_limit
 logger = logging.getLogger(__name__)
 
 RESULT = ("metrics.csv", "reconstructions.h5", "fit.json")
-ATTACK = "attack.csv"
 """Files of a cell whose hashes its ``status.json`` holds."""
+
+ATTACK = "attack.csv"
+"""One more of them, where the task attacks its methods."""
 
 COLUMNS = ("image", "patient", *NAMES, RMSE_HU, "seconds")
 TRACE = ("iteration", "seconds", "psnr", "gap")
