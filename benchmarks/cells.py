@@ -97,7 +97,7 @@ class Cell:
         suite = loaded.suite
         for name in [task for called in self.method.trained_on() for task in suite.tasks_called(called)]:
             same_data = suite.tasks[name].data == self.task.spec.data
-            tasks[name] = OpenTask(loaded, name, self.task.dataset if same_data else None)
+            tasks[name] = OpenTask(loaded, name, self.task if same_data else None)
         return tasks
 
     @cached_property
@@ -108,7 +108,7 @@ class Cell:
             return None
         loaded = self.task.loaded
         same_data = loaded.suite.tasks[other].data == self.task.spec.data
-        task = OpenTask(loaded, other, self.task.dataset if same_data else None)
+        task = OpenTask(loaded, other, self.task if same_data else None)
         return Cell(task, self.method, self.seed, self.retrain)
 
     @cached_property

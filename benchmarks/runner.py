@@ -12,7 +12,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..data.datasets import Dataset
 from .attack import COLUMNS as ATTACK_COLUMNS
 from .cells import ATTACK, COLUMNS, Cell, run_cell
 from .data_specs import ImagesSpec
@@ -54,11 +53,11 @@ def open_tasks(loaded: LoadedSuite) -> dict[str, OpenTask]:
         SuiteError: naming the line of images that are not there, of geometry that cannot be, of methods that have
             nothing to be fitted on.
     """
-    datasets: dict[str, Dataset] = {}
+    by_images: dict[str, OpenTask] = {}
     tasks = {}
     for name in loaded.suite.tasks:
-        task = OpenTask(loaded, name, datasets.get(loaded.suite.tasks[name].data))
-        datasets[task.spec.data] = task.dataset
+        task = OpenTask(loaded, name, by_images.get(loaded.suite.tasks[name].data))
+        by_images.setdefault(task.spec.data, task)
         with loaded.at("data", task.spec.data):
             if not task.dataset.splits["test"]:
                 raise ValueError("there are no test images")

@@ -33,19 +33,25 @@ class OpenTask:
     Args:
         loaded: the suite.
         name: of the task.
-        dataset: already built, where another task has.
+        other: another task of the same images, which are then not looked for again.
     """
 
-    def __init__(self, loaded: LoadedSuite, name: str, dataset: Dataset | None = None) -> None:
+    def __init__(self, loaded: LoadedSuite, name: str, other: OpenTask | None = None) -> None:
         self.loaded, self.name = loaded, name
         self.spec: Task = loaded.suite.tasks[name]
-        if dataset is not None:
-            self.dataset = dataset
+        if other is not None:
+            self.dataset, self.fingerprint = other.dataset, other.fingerprint
 
     @cached_property
     def dataset(self) -> Dataset:
         with self.loaded.at("data", self.spec.data):
             return self.loaded.suite.data[self.spec.data].build(self.spec.data)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the files that the images come from."""
+        with self.loaded.at("data", self.spec.data):
+            return self.loaded.suite.data[self.spec.data].inputs()
 
     @cached_property
     def physics(self) -> LinearOperator:
@@ -63,8 +69,7 @@ class OpenTask:
     def identity(self) -> dict[str, Any]:
         """Everything that the task's numbers depend on, as plain data."""
         suite, spec = self.loaded.suite, self.spec
-        with self.loaded.at("data", spec.data):
-            images = {"name": spec.data, **suite.data[spec.data].identity(), "files": suite.data[spec.data].inputs()}
+        images = {"name": spec.data, **suite.data[spec.data].identity(), "files": self.fingerprint}
         with self.loaded.at("tasks", self.name, "physics"):
             files = spec.physics.inputs()
         return {

@@ -194,17 +194,33 @@ def _samples(
 ) -> list[Sample]:
     if len(volume.shape) != 3:
         raise ValueError(f"{file}: slices have {len(volume.shape) - 1} axes, expected images of two")
-    scale = intensity.scale(volume)
+    scale, kept = _scale_and_slices(file, _version(file), intensity, slices, kspace)
     relative = file.relative_to(root).as_posix()
-    samples = []
-    for i in slices.candidates(len(volume)):
-        if slices.minimum_content:
-            content = intensity.convert(_real(volume.slice(i)) / scale) > slices.threshold * intensity.data_range
-            if content.mean() < slices.minimum_content:
-                continue
-        load = _Load(file, i, scale, grid, intensity, kspace)
-        samples.append(Sample(relative if len(volume) == 1 else f"{relative}:{i}", patient, load))
-    return samples
+    return [
+        Sample(
+            relative if len(volume) == 1 else f"{relative}:{i}", patient, _Load(file, i, scale, grid, intensity, kspace)
+        )
+        for i in kept
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _scale_and_slices(
+    file: Path, version: object, intensity: Attenuation | Scaled, slices: Slices, kspace: RawKspace | None
+) -> tuple[float, tuple[int, ...]]:
+    """What a file's values are divided by, and its slices with enough content.
+
+    Kept, since this reads whole volumes, and the datasets of a sweep share them.
+    """
+    volume = _open(file, kspace)
+    scale = intensity.scale(volume)
+
+    def has_content(i: int) -> bool:
+        content = intensity.convert(_real(volume.slice(i)) / scale) > slices.threshold * intensity.data_range
+        return bool(content.mean() >= slices.minimum_content)
+
+    candidates = slices.candidates(len(volume))
+    return scale, tuple(filter(has_content, candidates) if slices.minimum_content else candidates)
 
 
 @dataclass(frozen=True)
@@ -230,10 +246,23 @@ class _Load:
             raise ValueError(f"{self.file}: {error}") from error
 
 
-@lru_cache(maxsize=4)
 def _open(file: Path, kspace: RawKspace | None = None) -> Volume:
+    return _open_version(file, _version(file), kspace)
+
+
+@lru_cache(maxsize=4)
+def _open_version(file: Path, version: object, kspace: RawKspace | None) -> Volume:
     """The volume of a file; a few stay open, since neighbouring slices are asked for one after the other."""
     return read(file) if kspace is None else kspace.open(file)
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """Changes when a file is written again; None where it is not there, which readers report."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _real(image: np.ndarray) -> Image:
