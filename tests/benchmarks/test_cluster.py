@@ -75,6 +75,17 @@ def test_a_cell_that_kills_every_worker_is_given_up(suite):
     assert status(suite.parent / "run", "scale")["error"] == cluster.LOST
 
 
+def test_what_trains_gets_a_worker_with_a_gpu(suite, monkeypatch):
+    """As on a machine with one GPU and two processes; the second sees none."""
+    plugin = suite.parent / "plugin.py"
+    fits, on = 'log(f"fit {self.spec.key} {self.seed}', "on GPU {os.environ['CUDA_VISIBLE_DEVICES']!r}"
+    plugin.write_text(plugin.read_text().replace(fits, f"{fits} {on}"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert run(suite, Cluster("local:2", threads=1)).done == 6
+    assert set((suite.parent / "log").read_text().splitlines()) == {f"fit scale {seed} on GPU '0'" for seed in (0, 1)}
+
+
 @pytest.fixture(scope="module")
 def workers():
     """A cluster that was there before."""

@@ -227,10 +227,12 @@ def test_datasets_of_the_same_files_read_volumes_once_and_again_when_they_are_wr
         return build(folder, grid=Grid(size, 1.0, resample=False), intensity=Scaled()).splits["train"][0].load.scale
 
     before, files = first(20), len(measured)
-    assert first(16) == before and len(measured) == files == len(find_files(folder, ["*.npy"]))
+    assert first(16) == before
+    assert len(measured) == files == len(find_files(folder, ["*.npy"]))
     path = folder / "patient1_v1.npy"
     np.save(path, 3 * np.load(path).astype(np.float64))  # another size, since a clock can be coarse
-    assert first(16) == pytest.approx(3 * before) and len(measured) == files + 1
+    assert first(16) == pytest.approx(3 * before)
+    assert len(measured) == files + 1
 
 
 def test_fingerprint_sees_other_content_names_and_sizes(folder):
