@@ -77,7 +77,7 @@ def test_one_fit_serves_the_papers_image_and_fresh_phantoms(tmp_path: Path, no_p
         *(f"methods.hybrid.{change}" for change in HYBRID),
     )
     outcome = run_suite(loaded, tmp_path)
-    assert (outcome.done, outcome.failed) == (18, ())
+    assert (outcome.done, outcome.failed) == (21, ())
     fits = {path.parent.name.rsplit("-", 2)[0] for path in (tmp_path / "cells").glob("fresh-phantoms/*/fitted")}
     assert fits - {"direct"} == NETWORKS | {"tv"}
     assert len(list((tmp_path / "cells").glob("shepp-logan/*/fitted"))) == 1  # direct, which has nothing to fit
@@ -249,18 +249,30 @@ def test_learning_from_few_images_gets_as_many_steps_as_from_many(tmp_path: Path
 
 
 def test_shifted_scans_use_the_fit_of_the_nominal_one(tmp_path: Path, mri: None, no_pictures: None) -> None:
-    loaded = small("robustness", *TINY, *BRAINS, "data.train=1", "tasks.mri.attack={steps: 1, images: 1}")
+    loaded = small("robustness", *TINY, *BRAINS, "data.train=1", "tasks.reconstruction.attack={steps: 1, images: 1}")
     nominal = [name for name, task in loaded.suite.tasks.items() if task.fitted_on is None]
-    assert nominal == ["mri", "deblurring"]
+    assert nominal == ["reconstruction", "deconvolution"]
     assert all(loaded.suite.tasks[name].attack is not None for name in nominal)
     swept = {path for task in loaded.suite.tasks.values() for path in task.sweep}
     assert swept == {"noise.sigma", "physics.mask.acceleration", "physics.mask", "physics.psf.sigma", "physics.psf"}
-    chosen = ["mri", "mri-noise-sigma-0.04", "mri-mask-mask-pseudo-radial"]
+    chosen = ["reconstruction", "reconstruction-noise-sigma-0.04", "reconstruction-mask-mask-pseudo-radial"]
     outcome = run_suite(loaded, tmp_path, tasks=chosen)
-    assert (outcome.done, outcome.failed) == (18, ())
+    assert (outcome.done, outcome.failed) == (21, ())
     for method in ("tv", "unet", "e2e-varnet", "hybrid"):
         fits = [json.loads(next((tmp_path / "cells" / t).glob(f"{method}-0-*/fit.json")).read_text()) for t in chosen]
         assert fits[0] == fits[1] == fits[2]
     attacks = read_csv(tmp_path / "attack.csv")
-    assert {row["task"] for row in attacks} == {"mri"}
+    assert {row["task"] for row in attacks} == {"reconstruction"}
     assert {row["method"] for row in attacks if row["perturbation"] == "worst"} == {m.key for m in loaded.suite.methods}
+
+
+def test_nominal_scans_are_those_of_the_suite_of_real_images(mri: None) -> None:
+    """So that its networks, which come with the package, serve both."""
+    shifts, real = load_suite("robustness"), load_suite("real-mri")
+    for task in ("reconstruction", "deconvolution"):
+        for method in ("unet", "admm-net", "e2e-varnet", "learned-primal-dual", "hybrid"):
+            here, there = (
+                OpenTask(suite, task).training_identity(next(m for m in suite.suite.methods if m.key == method), 0)
+                for suite in (shifts, real)
+            )
+            assert here == there
