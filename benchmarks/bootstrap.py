@@ -21,6 +21,10 @@ class Interval:
     low: float
     high: float
 
+    def __neg__(self) -> Interval:
+        """Of the opposite."""
+        return Interval(-self.high, -self.low)
+
 
 def intervals(
     values: np.ndarray, patients: Sequence[str], *, resamples: int = 4000, seed: int = 0

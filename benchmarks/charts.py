@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .metrics import Measure
-from .plots import INK, MUTED, STYLE, WIDTH, Look, frame, legend, logarithmic, plain, short, wrap
+from .plots import INK, MUTED, STYLE, WIDTH, Look, frame, legend, logarithmic, of_errors, plain, short, wrap
 from .statistics import Comparison
 
 Drawn = tuple[Figure, str]
@@ -62,7 +62,7 @@ def forest(columns: Sequence[tuple[str, Mapping[str, Comparison]]], looks: Mappi
             ax.set_ylim(-0.6, len(methods) - 0.4)
             ax.tick_params(axis="y", length=0)
     return figure, (
-        "Difference of each method to the reference (the dark line), paired per image, with 95 % intervals over "
+        "Difference of each method to the reference (the upright line), paired per image, with 95 % intervals over "
         "patients. Right of the line is better; filled marks are clear differences."
     )
 
@@ -82,8 +82,8 @@ def distributions(
         methods: the rows of ``values``.
         looks: of the methods.
         patients: their number, for the caption.
-        measures: one panel each; errors are drawn on a logarithmic axis.
-        units: of the images.
+        measures: one panel each; errors that span more than a decade are drawn on a logarithmic axis.
+        units: of errors of the images.
     """
     images = values[measures[0].name].shape[1]
     joined = 1 < images <= _PAIRED_LINES and len(methods) > 1
@@ -119,9 +119,9 @@ def distributions(
                         medianprops={"color": look.colour, "lw": 2.8},
                         zorder=3,
                     )
-            ax.set(xlabel=_axis(measure, units), ylim=(-0.6, len(methods) - 0.4))
+            ax.set(xlabel=measure.heading(units), ylim=(-0.6, len(methods) - 0.4))
             if measure.error and not np.isnan(rows).all():
-                logarithmic(ax.xaxis, [float(np.nanmin(rows)), float(np.nanmax(rows))])
+                of_errors(ax.xaxis, [float(np.nanmin(rows)), float(np.nanmax(rows))])
             ax.set_yticks(y, [wrap(looks[method].label, 30) for method in methods])
     caption = (
         f"Dots are the {images} test image{'s'[: images != 1]} of {patients} patient{'s'[: patients != 1]}"
@@ -140,7 +140,7 @@ def pareto(
         points: (seconds, learned or tuned numbers, mean score) by method.
         looks: of the methods.
         measure: of the score.
-        units: of the images.
+        units: of errors of the images.
     """
     finite = {m: p for m, p in points.items() if np.isfinite(p[2]) and (p[2] > 0 or not measure.error)}
     timed = {m: (max(s, 1e-6), q) for m, (s, _, q) in finite.items() if np.isfinite(s)}
@@ -166,14 +166,14 @@ def pareto(
                 logarithmic(ax.xaxis, [x for x, _ in shown.values()])
                 ax.set_xlim(min(x for x, _ in shown.values()) / 2.2, max(x for x, _ in shown.values()) * 2.2)
             ax.margins(y=0.12)
-        left.set(xlabel="seconds per image", ylabel=f"mean {_axis(measure, units)}")
+        left.set(xlabel="seconds per image", ylabel=f"mean {measure.heading(units)}")
         right.set_xlabel("learned or tuned numbers")
         if counted:
             decades = range(math.ceil(math.log10(max(x for x, _ in counted.values()))) + 1)
             ticks = [x for x in (_NONE, *(10.0**d for d in decades)) if right.get_xlim()[0] < x < right.get_xlim()[1]]
             right.set_xticks(ticks, ["0" if x == _NONE else short(round(x)) for x in ticks])
         if measure.error and finite:
-            logarithmic(left.yaxis, [q for _, _, q in finite.values()])
+            of_errors(left.yaxis, [q for _, _, q in finite.values()])
         order = sorted(handles, key=lambda m: -points[m][2] if not measure.error else points[m][2])
         legend(figure, {m: handles[m] for m in order}, looks)
     return figure, (
@@ -274,7 +274,7 @@ def sweep(
         looks: of the methods.
         across: what is swept.
         measure: of the score.
-        units: of the images.
+        units: of errors of the images.
         named: names of the values where they are no numbers but places.
     """
     columns = min(3, len(panels))
@@ -301,9 +301,9 @@ def sweep(
         else:
             grid[0].set_xticks(values if len(values) <= 8 else values[:: math.ceil(len(values) / 8)])
         if measure.error:
-            logarithmic(grid[0].yaxis, [point[1] for panel in panels.values() for c in panel.values() for point in c])
+            of_errors(grid[0].yaxis, [point[1] for panel in panels.values() for c in panel.values() for point in c])
         for row in range(rows):
-            grid[row * columns].set_ylabel(f"mean {_axis(measure, units)}")
+            grid[row * columns].set_ylabel(f"mean {measure.heading(units)}")
         legend(figure, handles, looks)
     return figure, (
         f"Mean {measure.title} over the test images of each task; bands are 95 % intervals over patients, absent for a "
@@ -319,8 +319,3 @@ def _factors(low: float, high: float) -> list[float]:
         if len(ticks) >= 3:
             break
     return ticks[:: math.ceil(len(ticks) / 7)]
-
-
-def _axis(measure: Measure, units: str) -> str:
-    unit = units if measure.has_image_units else measure.unit
-    return f"{measure.title} [{unit}]" if unit else measure.title

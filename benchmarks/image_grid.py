@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy.ndimage import uniform_filter
 
-from .plots import INK, STYLE, WIDTH, Look, wrap
+from .plots import INK, STYLE, WIDTH, Look, plain, wrap
 
 _FRAME = "#ffd43b"
 _PANEL_PIXELS = 400
@@ -28,8 +28,7 @@ class Panel:
 
     look: Look
     image: np.ndarray
-    psnr: float
-    ssim: float
+    scores: str
 
 
 def image_grid(
@@ -82,7 +81,7 @@ def image_grid(
             if window is not None:
                 _inset(ax, image, window, display)
             name = "Truth" if panel is None else panel.look.label
-            numbers = "PSNR / SSIM" if panel is None else f"{_decibel(panel.psnr)} / {panel.ssim:.3f}"
+            numbers = "" if panel is None else panel.scores
             colour = INK if panel is None else panel.look.colour
             edge = (columns * width, bands * band)
             x = (column * width + width / 2) / edge[0]
@@ -99,6 +98,7 @@ def image_grid(
             colorbar.outline.set_visible(False)
             colorbar.ax.tick_params(labelsize=8, length=2)
             colorbar.locator = MaxNLocator(4)
+            colorbar.formatter = FuncFormatter(lambda value, _: plain(value))
             colorbar.update_ticks()
             unit = f" [{units}]" if units else ""
             bar.set_title(f"absolute error{unit}", fontsize=8.5, pad=5)
@@ -146,7 +146,3 @@ def _zoom_window(truth: np.ndarray) -> tuple[int, int, int] | None:
     inner = edges[margin[0] : -margin[0], margin[1] : -margin[1]]
     row, column = np.unravel_index(int(np.argmax(inner)), inner.shape)
     return int(row) + margin[0] - side // 2, int(column) + margin[1] - side // 2, side
-
-
-def _decibel(value: float) -> str:
-    return f"{value:.2f} dB" if math.isfinite(value) else str(value)

@@ -23,7 +23,7 @@ class Measure:
     Attributes:
         name: its column.
         title: for people.
-        digits: after the point; None for scientific notation.
+        digits: after the point; None for three significant ones, with a power of ten where values are far from 1.
         unit: of its values; that of the images where ``has_image_units``.
         error: whether less is better. Errors run over orders of magnitude, so that two are compared by their ratio and
             drawn on a logarithmic axis; qualities by their difference.
@@ -37,6 +37,15 @@ class Measure:
     error: bool = False
     has_image_units: bool = False
 
+    def unit_in(self, units: str) -> str:
+        """Of values, where errors of images are in ``units``."""
+        return units if self.has_image_units else self.unit
+
+    def heading(self, units: str) -> str:
+        """``PSNR [dB]``, ``RMSE [cm⁻¹]``."""
+        unit = self.unit_in(units)
+        return f"{self.title} [{unit}]" if unit else self.title
+
     def text(self, value: float, *, sign: bool = False) -> str:
         """A value for people, with a true minus sign; an en dash for NaN. ``sign`` writes a plus as well."""
         if math.isnan(value):
@@ -44,12 +53,21 @@ class Measure:
         if math.isinf(value):
             return "∞" if value > 0 else "−∞"
         if self.digits is None:
-            mantissa, exponent = f"{value:.2e}".split("e")
-            return f"{mantissa}·10{str(int(exponent)).translate(RAISED)}" if value else "0"
+            return significant(value).replace("-", "−")
         text = f"{value:.{self.digits}f}"
         if not float(text):
             return text.lstrip("-")
         return ("+" if sign and value > 0 else "") + text.replace("-", "−")
+
+
+def significant(value: float) -> str:
+    """Three significant digits: 0.0123, 2.40·10⁻⁵."""
+    rounded = f"{value:.2e}"
+    mantissa, exponent = rounded.split("e")
+    power = int(exponent)
+    if -3 <= power < 4:
+        return f"{float(rounded):.{max(2 - power, 0)}f}" if value else "0"
+    return f"{mantissa}·10{str(power).translate(RAISED)}"
 
 
 MEASURES = {
@@ -58,7 +76,7 @@ MEASURES = {
         Measure("psnr", "PSNR", 2, "dB"),
         Measure("ssim", "SSIM", 3),
         Measure("rmse", "RMSE", None, error=True, has_image_units=True),
-        Measure("nrmse", "NRMSE", 3, error=True),
+        Measure("nrmse", "NRMSE", None, error=True),
         Measure("haarpsi", "HaarPSI", 3),
     )
 }
@@ -71,7 +89,8 @@ SETTINGS = (
     "SSIM: scikit-image with Gaussian weights (σ = 1.5, 11 × 11 window), population covariance, K1 = 0.01, K2 = 0.03, "
     "data range R; the 5 pixels at the border are left out of the mean; an image smaller than the window gets the "
     "largest one that fits. "
-    "RMSE: root mean squared error on the whole image, in its units. "
+    "RMSE: root mean squared error on the whole image, in its units; attenuations are in cm⁻¹ on this page and in "
+    "tables/, in 1/mm in results.csv. "
     "NRMSE: ‖reconstruction − truth‖ / ‖truth‖. "
     "HaarPSI: deepinv with the parameters for medical images (C = 5, α = 4.9; Karner et al. 2024), subsampled by two; "
     "both images are divided by R and clipped to [0, 1], after a shift by the truth's minimum where that is negative. "

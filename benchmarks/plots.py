@@ -17,7 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from .metrics import RAISED
@@ -123,11 +123,20 @@ def logarithmic(axis: Axis, values: Sequence[float]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def of_errors(axis: Axis, values: Sequence[float]) -> None:
+    """An axis for positive numbers: logarithmic where they span more than a decade; less has too few round powers."""
+    if max(values) / min(values) > 10:
+        logarithmic(axis, values)
+    else:
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+
+
 def plain(value: float) -> str:
     """A tick: 0.02, 50, 2,000, and powers of ten where they are far out."""
     if value and not 1e-3 <= abs(value) < 1e5:
-        mantissa, exponent = f"{value:.0e}".split("e")
-        power = f"10{str(int(exponent)).translate(RAISED)}"
+        mantissa, exponent = f"{value:.5e}".split("e")
+        mantissa, power = f"{float(mantissa):g}", f"10{str(int(exponent)).translate(RAISED)}"
         return power if mantissa == "1" else f"{mantissa}·{power}"
     return f"{value:,.6g}"
 

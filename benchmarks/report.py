@@ -16,10 +16,10 @@ from . import charts, metrics, plots, statistics, viewer
 from .environment import differences
 from .image_grid import image_grid
 from .judgement import Judgement, judge
-from .metrics import MEASURES
 from .record import Cell, Task, method_labels, read_json, read_tasks
 from .report_tables import Entry, Table, published_table, scores_table, write_latex, write_means, write_scores
 from .sweeps import families, phrase
+from .units import Scale
 from .verdict import cost, luck, second_opinion, verdict
 
 
@@ -49,6 +49,7 @@ class _Section:
     figures: list[_Drawing] = field(default_factory=list)
     images: dict[str, Any] | None = None
     images_note: str = ""
+    data_range: str = ""
     notes: list[str] = field(default_factory=list)
     fits: list[str] = field(default_factory=list)
     failed: list[Cell] = field(default_factory=list)
@@ -84,6 +85,7 @@ def write_report(run: Path) -> Path:
         sections=sections,
         looks=looks,
         overview=_overview(run, sections, labels),
+        overview_title=_overview_title(sections),
         summary_figures=_summary_figures(run, tasks, sections, looks),
         cells=(cells := [cell for task in tasks for cell in task.cells]),
         differences=differences([cell.status.get("environment") or {} for cell in cells]),
@@ -111,6 +113,9 @@ def _suite(run: Path) -> dict[str, Any]:
 
 def _section(task: Task, result: Judgement, labels: Mapping[str, str]) -> _Section:
     section = _Section(task.name, {"title": task.name} | dict(task.info), result)
+    if "data_range" in task.info:
+        scale = Scale.of_values(task.info)
+        section.data_range = f"{scale.factor * task.info['data_range']:g} {scale.unit}".strip()
     section.failed = [cell for cell in task.cells if cell.state == "failed"]
     section.unfinished = [cell for cell in task.cells if cell.state not in ("failed", "done")]
     section.notes = task.notes
@@ -143,7 +148,7 @@ def _show(run: Path, tasks: Sequence[Task], sections: Sequence[_Section], looks:
         if result.reference is None:
             chosen.append([])
             continue
-        chosen.append(viewer.pictures(run, task, result.table, result.reference, result.measure.name, looks))
+        chosen.append(viewer.pictures(run, task, result, looks))
         section.figures = _figures(run, task, result, chosen[-1], looks)
         stem = run / "tables" / task.name
         labels = {method: look.label for method, look in looks.items()}
@@ -154,7 +159,8 @@ def _show(run: Path, tasks: Sequence[Task], sections: Sequence[_Section], looks:
         if group:
             section.images = viewer.pack(group, section.info, side)
             assert section.result.reference is not None
-            section.images_note = _about(group, side, section.result, looks[section.result.reference].label)
+            about = _about(group, side, section.result, looks[section.result.reference].label)
+            section.images_note = viewer.clipping(section.info) + about
 
 
 def _about(group: Sequence[viewer.Picture], side: int, result: Judgement, reference: str) -> str:
@@ -177,17 +183,17 @@ def _figures(
     table, measure, units = result.table, result.measure, result.units
     if pictures:
         shown = next(picture for picture in pictures if picture.rank == "median")
-        scale = viewer.Scale.of(task.info)
-        truth, display = scale(shown.truth), scale.window(task.info, shown.truth)
+        scale = Scale.of_images(task.info)
+        truth, display = scale(shown.truth), viewer.window(task.info, shown.truth)
         panels = [replace(panel, image=scale(panel.image)) for panel in shown.panels]
         seed = "; first training seed" if max(table.seeds.values()) > 1 else ""
         lead = f"Image {shown.id}: the median {measure.title} of {looks[result.reference].label}{seed}. "
+        lead += viewer.clipping(task.info)
         grid, caption = image_grid(truth, panels, display, scale.unit)
         figures.append(_drawing(run, f"grid-{task.name}", "Reconstructions and errors", (grid, lead + caption)))
         figures[-1].print_only = True
-    measures = [MEASURES[name] for name in dict.fromkeys((measure.name, "psnr", "ssim"))][:2]
-    values = {m.name: table.values[m.name] for m in measures}
-    drawn = charts.distributions(values, table.methods, looks, len(set(table.patients)), measures, units)
+    values = {m.name: table.values[m.name] for m in result.pair}
+    drawn = charts.distributions(values, table.methods, looks, len(set(table.patients)), result.pair, units)
     figures.append(_drawing(run, f"box-{task.name}", "Scores of every image", drawn))
     if len(result.judged) > 1:
         counts = task.largest("parameters")
@@ -240,10 +246,16 @@ def _drawing(run: Path, stem: str, title: str, drawn: charts.Drawn) -> _Drawing:
     return _Drawing(title, uri, drawn[1], f"{drawn[0].get_size_inches()[0] * 6:.1f}")
 
 
+def _overview_title(sections: Sequence[_Section]) -> str:
+    """``Mean PSNR [dB]``, or ``Means`` where tasks are led by several measures or units."""
+    headings = {s.result.measure.heading(s.result.units) for s in sections if s.table.rows}
+    return f"Mean {headings.pop()}" if len(headings) == 1 else "Means"
+
+
 def _overview(run: Path, sections: Sequence[_Section], labels: Mapping[str, str]) -> Table:
     """The leading mean of every method on every task."""
     finished = [section for section in sections if section.table.rows]
-    columns = [(str(s.info["title"]), f"mean {s.result.measure.title}") for s in finished]
+    columns = [(str(s.info["title"]), f"mean {s.result.measure.heading(s.result.units)}") for s in finished]
     rows = []
     for method in labels:
         entries = []

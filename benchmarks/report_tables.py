@@ -17,6 +17,7 @@ from .metrics import MEASURES, RAISED
 from .plots import short
 from .record import Task
 from .statistics import Comparison
+from .units import Scale
 from .verdict import bracket, duration, factor, p_value, ranked
 
 _LATEX = str.maketrans(
@@ -72,10 +73,10 @@ def scores_table(task: Task, result: Judgement) -> Table:
         for method, row in rows.items():
             row.append(entries.get(method, Entry("–")))
 
-    for name in dict.fromkeys((metric, "psnr", "ssim", "nrmse", "haarpsi")):
+    relative = () if metric == "rmse" else ("nrmse",)  # it says the same
+    for name in dict.fromkeys((metric, "psnr", "ssim", *relative, "haarpsi")):
         measure = MEASURES[name]
         best = ranked(judged, name)[:1]
-        unit = result.units if measure.has_image_units else measure.unit
         entries = {}
         for s in summaries:
             spread = "" if math.isnan(s.sd[name]) else f" ± {measure.text(s.sd[name])}"
@@ -86,7 +87,7 @@ def scores_table(task: Task, result: Judgement) -> Table:
                 several and s in judged and bool(best) and s.mean[name] == best[0].mean[name],
             )
         hint = "mean ± standard deviation over images; below, 95 % interval of the mean"
-        add(f"{measure.title} [{unit}]" if unit else measure.title, hint, entries)
+        add(measure.heading(result.units), hint, entries)
     hounsfield = task.mean(RMSE_HU)
     if hounsfield:  # CT alone
         least = min((hounsfield[s.method] for s in judged if s.method in hounsfield), default=math.nan)
@@ -134,13 +135,13 @@ def _gain(c: Comparison) -> Entry:
     clear = c.clear and c.gain > 0
     if not c.measure.error:
         return Entry(c.measure.text(c.gain, sign=True), c.gain, bracket(c.interval, c.measure.text).strip(), clear)
-    turned = None if c.interval is None else Interval(-c.interval.high, -c.interval.low)
-    return Entry(factor(-c.gain), -c.gain, bracket(turned, factor).strip(), clear)
+    return Entry(factor(-c.gain), -c.gain, bracket(c.interval and -c.interval, factor).strip(), clear)
 
 
 def published_table(task: Task, result: Judgement, labels: Mapping[str, str]) -> list[dict[str, str]]:
-    """Rows of the literature as text, each with our mean of the same method where we have one."""
+    """Rows of the literature as text, each with our mean of the same method where we have one, both in shown units."""
     ours = {s.method: s for s in result.summaries}
+    to_shown = Scale.of_values(task.info).factor
     rows = []
     for entry in task.info.get("published") or ():
         own = ours.get(entry.get("method"))
@@ -150,7 +151,8 @@ def published_table(task: Task, result: Judgement, labels: Mapping[str, str]) ->
             row["parameters"] = short(int(entry["parameters"]))
         for name in ("psnr", "ssim", "rmse"):
             known = entry.get(name) is not None
-            row[name] = MEASURES[name].text(float(entry[name])) if known else ""
+            times = to_shown if MEASURES[name].has_image_units else 1.0
+            row[name] = MEASURES[name].text(times * float(entry[name])) if known else ""
             row[f"own_{name}"] = MEASURES[name].text(own.mean[name]) if own and known else ""
         rows.append(row)
     return rows
@@ -167,6 +169,7 @@ def write_scores(stem: Path, task: Task, result: Judgement, labels: Mapping[str,
         for name in MEASURES:
             row |= {name: s.mean[name], f"{name}_sd": s.sd[name], **_ends(name, s.interval[name])}
             row[f"{name}_seed_sd"] = s.seed_spread[name]
+        row["units"] = result.units  # of rmse
         c, rank = result.comparisons.get(s.method), result.ranks.get(s.method)
         row |= {
             "reference": result.reference,

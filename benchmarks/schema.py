@@ -44,7 +44,7 @@ class Published(Spec):
     """A row of a table in the literature, which a report shows beside our own results and never counts among them.
 
     ``label`` is what the source calls the method; ``method`` is ours that it stands beside, if the suite runs one.
-    ``rmse`` is in the unit of the images. ``note`` says what differs from this task.
+    ``rmse`` is in the unit of the images, 1/mm for attenuations. ``note`` says what differs from this task.
     """
 
     label: str

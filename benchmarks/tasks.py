@@ -186,6 +186,7 @@ class OpenTask:
             "units": dataset.units,
             "water": dataset.water,
             "display": list(dataset.display),
+            "clip": None if spec.clip is None else list(spec.clip),
             "complex": self.physics.domain[0] == 2,
             "fitted_on": spec.fitted_on,
             "reference": suite.reference,

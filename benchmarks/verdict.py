@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from .bootstrap import MIN_PATIENTS, Interval
-from .metrics import MEASURES, Measure
+from .metrics import MEASURES, Measure, significant
 from .statistics import Comparison, Scores, Summary, compare
 
 
@@ -54,7 +54,7 @@ def verdict(
         reference: one of them, or None where nothing has finished.
         labels: names of methods for people.
         metric: the measure that leads.
-        units: of the images.
+        units: of errors of the images.
     """
     order = ranked(summaries, metric)
     if not order or reference is None:
@@ -67,6 +67,14 @@ def verdict(
     second = order[1].method
     lead = compare(table, second, metric)[best.method]
     few = "" if lead.patients >= MIN_PATIENTS else f"; {lead.patients} test patients make this an indication, no more"
+    others = compare(table, best.method, metric)
+    better = [c for s in order[1:] if (c := others[s.method]).apart and c.gain > 0]
+    if better:  # a few large errors can make a mean of many small ones
+        c = max(better, key=lambda c: c.gain)
+        return (
+            f"Means and single images disagree: {name} has the {mean}, {level}, but image by image "
+            f"{labels[c.method]} is {amount(c)} it{few}."
+        )
     if best.method == reference:
         over = f"{name}, the reference: {level}, {amount(lead)} {labels[second]}, the next best"
         if not lead.apart:
@@ -136,27 +144,30 @@ def cost(
 
 
 def with_unit(measure: Measure, value: float, units: str) -> str:
-    """``34.20 dB``, ``SSIM 0.912``, ``RMSE 6.37·10⁻⁶ 1/mm``."""
-    unit = units if measure.has_image_units else measure.unit
+    """``34.20 dB``, ``SSIM 0.912``, ``RMSE 6.37·10⁻⁶ cm⁻¹``."""
+    unit = measure.unit_in(units)
     name = "" if measure.name == "psnr" else f"{measure.title} "
     return f"{name}{measure.text(value)}{f' {unit}' if unit else ''}"
 
 
 def amount(c: Comparison) -> str:
-    """``1.20 dB [0.90, 1.50] above`` or ``a factor 3.1 [2.7, 3.4] below``.
+    """``1.20 dB [0.90, 1.50] above`` or ``a factor 3.1 [2.7, 3.4] below``; the other way round where it is worse.
 
     The corrected p is given where the interval leaves out zero but p does not agree.
     """
     p = f" (corrected p = {p_value(c.p)})" if c.clear and c.p >= 0.05 else ""
+    worse = c.gain < 0
+    gain, interval = (-c.gain, c.interval and -c.interval) if worse else (c.gain, c.interval)
+    where = "above" if c.measure.error == worse else "below"
     if c.measure.error:
-        return f"a factor {factor(c.gain)}{bracket(c.interval, factor)}{p} below"
+        return f"a factor {factor(gain)}{bracket(interval, factor)}{p} {where}"
     unit = f" {c.measure.unit}" if c.measure.unit else ""
-    return f"{c.measure.text(c.gain)}{unit}{bracket(c.interval, c.measure.text)}{p} above"
+    return f"{c.measure.text(gain)}{unit}{bracket(interval, c.measure.text)}{p} {where}"
 
 
 def factor(gain: float) -> str:
     """e^gain with three digits."""
-    return "–" if math.isnan(gain) else f"{math.exp(gain):.3g}" if gain < 100 else "∞"
+    return "–" if math.isnan(gain) else significant(math.exp(gain)) if gain < 100 else "∞"
 
 
 def bracket(interval: Interval | None, text: Callable[[float], str]) -> str:

@@ -13,10 +13,12 @@ import h5py
 import numpy as np
 
 from .image_grid import Panel
+from .judgement import Judgement
 from .metrics import MEASURES
 from .plots import Look
 from .record import Task
-from .statistics import Scores
+from .units import Scale
+from .verdict import with_unit
 
 PIXELS = 6_000_000
 """What the viewers of a page may hold together. A pixel takes two bytes at most, and one where much is smooth: they
@@ -42,28 +44,21 @@ class Picture:
     panels: list[Panel]
 
 
-@dataclass(frozen=True)
-class Scale:
-    """From the unit of the stored images to the unit that they are shown in: Hounsfield units for CT."""
+def window(info: Mapping[str, Any], truth: np.ndarray) -> tuple[float, float]:
+    """What is black and what is white at first: the dataset's window, else the truth's range; as shown."""
+    low, high = info.get("display") or (float(np.nanmin(truth)), float(np.nanmax(truth)))
+    low, high = Scale.of_images(info)(np.array([low, high])).tolist()
+    return low, high
 
-    factor: float
-    offset: float
-    unit: str
 
-    @classmethod
-    def of(cls, info: Mapping[str, Any]) -> Scale:
-        """Of a ``task.json``."""
-        water = info.get("water")
-        return cls(1000 / water, -1000.0, "HU") if water else cls(1.0, 0.0, str(info.get("units") or ""))
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        return image.astype(np.float64) * self.factor + self.offset
-
-    def window(self, info: Mapping[str, Any], truth: np.ndarray) -> tuple[float, float]:
-        """What is black and what is white at first: the dataset's window, else the truth's range."""
-        low, high = info.get("display") or (float(np.nanmin(truth)), float(np.nanmax(truth)))
-        low, high = self(np.array([low, high])).tolist()
-        return low, high
+def clipping(info: Mapping[str, Any]) -> str:
+    """A sentence on the values of images that are judged after clipping, and a space; else nothing."""
+    if not info.get("clip"):
+        return ""
+    scale = Scale.of_images(info)
+    low, high = scale(np.array(info["clip"]))
+    unit = f" {scale.unit}" if scale.unit else ""
+    return f"Reconstructions are clipped to {low:g} … {high:g}{unit}, as they are judged. "
 
 
 def choose(values: np.ndarray, error: bool) -> dict[str, int]:
@@ -82,13 +77,15 @@ def choose(values: np.ndarray, error: bool) -> dict[str, int]:
     return found if n > 2 else {"median": found["median"]}
 
 
-def pictures(
-    run: Path, task: Task, table: Scores, reference: str, metric: str, looks: Mapping[str, Look]
-) -> list[Picture]:
+def pictures(run: Path, task: Task, result: Judgement, looks: Mapping[str, Look]) -> list[Picture]:
     """The best, the median and the worst image by the reference's scores; none where nothing is stored.
 
-    Of several training seeds the first is shown. Where a score says nothing, all of them NaN, any image will do.
+    Reconstructions are shown as they are judged, clipped where the task says so. Of several training seeds the first is
+    shown. Where a score says nothing, all of them NaN, any image will do.
     """
+    table, metric = result.table, result.measure.name
+    if result.reference is None:
+        return []
     measurements = run / "tasks" / task.name / "measurements.h5"
     if not measurements.is_file():
         return []
@@ -106,9 +103,9 @@ def pictures(
         group = file["test"]
         known = [str(i) for i in (group["ids"].asstr()[:] if "ids" in group else task.info.get("images", []))]
     shown = [i in known and all(i in ids for _, ids in stored.values()) for i in table.images]
-    scores = table.values[metric][table.methods.index(reference)]
+    scores = table.values[metric][table.methods.index(result.reference)]
     scores = np.where(shown, scores if np.isfinite(scores[shown]).any() else 0.0, np.nan)
-    result = []
+    chosen = []
     for rank, column in choose(scores, MEASURES[metric].error).items():
         image = table.images[column]
         with h5py.File(measurements, "r") as file:
@@ -118,11 +115,13 @@ def pictures(
             path, ids = stored[method]
             with h5py.File(path, "r") as file:
                 reconstruction = magnitude(file["reconstruction"][ids.index(image)])
+            if clip := task.info.get("clip"):  # such images are real
+                reconstruction = np.clip(reconstruction, *clip)
             row = table.methods.index(method)
-            psnr, ssim = (float(table.values[m][row, column]) for m in ("psnr", "ssim"))
-            panels.append(Panel(looks[method], reconstruction, psnr, ssim))
-        result.append(Picture(rank, image, truth, panels))
-    return result
+            numbers = [with_unit(m, float(table.values[m.name][row, column]), result.units) for m in result.pair]
+            panels.append(Panel(looks[method], reconstruction, " · ".join(numbers)))
+        chosen.append(Picture(rank, image, truth, panels))
+    return chosen
 
 
 def thin(tasks: Sequence[Sequence[Picture]], budget: int = PIXELS) -> tuple[list[list[Picture]], int]:
@@ -150,8 +149,8 @@ def pack(group: Sequence[Picture], info: Mapping[str, Any], side: int) -> dict[s
         info: its ``task.json``.
         side: of the blocks of pixels that are averaged.
     """
-    scale = Scale.of(info)
-    low, high = scale.window(info, group[0].truth)
+    scale = Scale.of_images(info)
+    low, high = window(info, group[0].truth)
     images = []
     for picture in group:
         truth = scale(_blocks(picture.truth, side))
@@ -159,12 +158,12 @@ def pack(group: Sequence[Picture], info: Mapping[str, Any], side: int) -> dict[s
         for panel in picture.panels:
             error = scale(_blocks(panel.image, side)) - truth
             name = {"label": panel.look.label, "colour": panel.look.colour}
-            panels.append(
-                {**name, "score": f"{decibel(panel.psnr)} · SSIM {panel.ssim:.3f}", "error": _quantised(error)}
-            )
+            panels.append({**name, "score": panel.scores, "error": _quantised(error)})
         middle = [np.quantile(np.abs(p.image - picture.truth), 0.995) * scale.factor for p in picture.panels]
-        top = float(np.nanmedian(middle)) if np.isfinite(middle).any() else 0.0
-        shape = {"height": truth.shape[0], "width": truth.shape[1], "top": top or (high - low) / 100}
+        positive = [m for m in middle if np.isfinite(m) and m > 0]
+        top = (float(np.nanmedian(middle)) if np.isfinite(middle).any() else 0.0) or (high - low) / 100
+        reach = max([100.0, *(top / m for m in positive)])  # of the slider, so that the least errors can be seen
+        shape = {"height": truth.shape[0], "width": truth.shape[1], "top": top, "reach": reach}
         images.append({"rank": picture.rank, "id": picture.id, **shape, "truth": _quantised(truth), "panels": panels})
     ends = [image["truth"]["low"] for image in images], [image["truth"]["high"] for image in images]
     windows: list[tuple[str, float, float]] = [("reset", low, high)]
@@ -184,11 +183,6 @@ def pack(group: Sequence[Picture], info: Mapping[str, Any], side: int) -> dict[s
 def magnitude(image: np.ndarray) -> np.ndarray:
     """[C, H, W] → [H, W]: the image, or the magnitude of a complex one."""
     return image[0] if image.shape[0] == 1 else np.sqrt((image**2).sum(0))
-
-
-def decibel(value: float) -> str:
-    """``31.20 dB``, ``∞ dB`` for a perfect image."""
-    return f"{MEASURES['psnr'].text(value)} dB"
 
 
 def _blocks(image: np.ndarray, side: int) -> np.ndarray:

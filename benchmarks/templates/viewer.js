@@ -103,7 +103,7 @@ class Viewer {
     const sliders = element("div", {className: "controls"},
       slider("Level", "level", v => this.window(least + v * span, this.state.width)),
       slider("Window", "width", v => this.window(this.state.level, v ** 3 * span)), // fine where it is narrow
-      slider("Errors up to", "top", v => { this.state.top = this.image.top * 100 ** (2 * v - 1); this.changed = true; this.draw(); }),
+      slider("Errors up to", "top", v => { this.state.top = this.image.top * this.image.reach ** (2 * v - 1); this.changed = true; this.draw(); }),
     );
     sliders.append(element("div", {className: "buttons"}, ...windows.map(([name, low, high]) =>
       button(name, `Window ${format(low, unit)} to ${format(high, unit)}`, () => {
@@ -243,7 +243,7 @@ class Viewer {
     this.grid.classList.toggle("zoomed", s.zoom > 1);
     this.level.input.value = (s.level - least) / span;
     this.width.input.value = Math.cbrt(s.width / span);
-    this.top.input.value = Math.log(s.top / this.image.top) / Math.log(100) / 2 + 0.5;
+    this.top.input.value = Math.log(s.top / this.image.top) / Math.log(this.image.reach) / 2 + 0.5;
     for (const name of ["level", "width", "top"]) {
       this[name].output.textContent = format(s[name], unit);
       this[name].input.setAttribute("aria-valuetext", format(s[name], unit));

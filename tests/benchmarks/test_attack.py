@@ -94,9 +94,17 @@ def test_the_gradient_through_a_solver_is_that_of_its_result(algorithm: str) -> 
     assert float(ends[0] - ends[1]) / 2e-3 == pytest.approx(float(slope.norm()), rel=0.1)
 
 
-def test_a_method_without_gradients_is_perturbed_at_random_alone() -> None:
+@pytest.mark.filterwarnings("ignore::isocenter.baselines.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "method",
+    [
+        PlugAndPlay(NonLocalMeans(), noise_level=0.05, penalty=0.1, max_iter=3),
+        TotalVariation(0.02, options=Options(max_iter=25, algorithm="admm")),  # its acceleration works in place
+    ],
+    ids=["not differentiable", "in place"],
+)
+def test_a_method_without_gradients_is_perturbed_at_random_alone(method: Method) -> None:
     physics = Blur(torch.ones(3, 3) / 9, (12, 12))
-    method = PlugAndPlay(NonLocalMeans(), noise_level=0.05, penalty=0.1, max_iter=3)
     with pytest.warns(UserWarning, match="this method has none"):
         rows = list(attacked(method, Exact(physics), physics, Attack(steps=2), seed=0))
     assert [row["perturbation"] for row in rows] == ["none", "random"]

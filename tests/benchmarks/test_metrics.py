@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from isocenter.benchmarks.metrics import NAMES, metrics
+from isocenter.benchmarks.metrics import MEASURES, NAMES, metrics
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d
 from skimage.metrics import mean_squared_error, normalized_root_mse, peak_signal_noise_ratio, structural_similarity
@@ -162,3 +162,26 @@ def test_perfect_and_broken_images() -> None:
 def test_wrong_input_is_named(shapes: tuple[tuple[int, ...], ...], data_range: float, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         metrics(torch.zeros(shapes[0]), torch.zeros(shapes[1]), data_range)
+
+
+def test_errors_have_three_digits_over_ten_orders_of_magnitude() -> None:
+    rmse = MEASURES["rmse"]
+    shown = [rmse.text(value) for value in (2.4e-10, 6.371e-6, 2.4e-5, 0.00999, 0.0123, 0.5, 1, 99.96, 2041, 61_700)]
+    assert shown == [
+        "2.40·10⁻¹⁰",
+        "6.37·10⁻⁶",
+        "2.40·10⁻⁵",
+        "0.00999",
+        "0.0123",
+        "0.500",
+        "1.00",
+        "100",
+        "2040",
+        "6.17·10⁴",
+    ]
+    assert [rmse.text(value) for value in (0, math.nan, math.inf)] == ["0", "–", "∞"]
+    assert (rmse.heading("cm⁻¹"), rmse.heading(""), MEASURES["psnr"].heading("cm⁻¹")) == (
+        "RMSE [cm⁻¹]",
+        "RMSE",
+        "PSNR [dB]",
+    )

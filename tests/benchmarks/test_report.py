@@ -16,12 +16,14 @@ import pytest
 from isocenter.benchmarks.charts import _factors
 from isocenter.benchmarks.image_grid import Panel
 from isocenter.benchmarks.judgement import judge
-from isocenter.benchmarks.plots import Look, looks
+from isocenter.benchmarks.plots import Look, looks, of_errors
 from isocenter.benchmarks.record import Task, method_labels, read_tasks
 from isocenter.benchmarks.report import write_report
-from isocenter.benchmarks.report_tables import latex
+from isocenter.benchmarks.report_tables import latex, published_table
 from isocenter.benchmarks.sweeps import families
+from isocenter.benchmarks.units import Scale
 from isocenter.benchmarks.viewer import Picture, choose, pack, thin
+from matplotlib.figure import Figure
 
 
 class Page(HTMLParser):
@@ -156,7 +158,7 @@ def test_packed_images_are_those_of_the_files() -> None:
     truth = rng.uniform(0, 0.04, (20, 31)).astype(np.float32)
     error = 1e-6 * rng.standard_normal(truth.shape)
     error[3, 4] = 0.0
-    panels = [Panel(Look("a", "#000000", "o"), truth + error, 30.0, 0.9)]
+    panels = [Panel(Look("a", "#000000", "o"), truth + error, "30.00 dB")]
     data = pack([Picture("median", "x", truth, panels)], {"water": 0.02, "display": [0.01, 0.03]}, 1)
     (image,) = data["images"]
     assert (data["unit"], data["low"], data["high"]) == ("HU", pytest.approx(-500), pytest.approx(500))
@@ -178,7 +180,7 @@ def test_pages_stay_small() -> None:
     """Too many pixels: first the median image alone, then fewer pixels, and at last nothing."""
     look = Look("a", "#000000", "o")
     image = np.zeros((60, 60), dtype=np.float32)
-    group = [Picture(rank, rank, image, [Panel(look, image, 1.0, 1.0)]) for rank in ("best", "median", "worst")]
+    group = [Picture(rank, rank, image, [Panel(look, image, "")]) for rank in ("best", "median", "worst")]
     assert thin([group, []], 3 * 7200) == ([group, []], 1)
     assert thin([group], 7200) == ([[group[1]]], 1)
     assert thin([group], 7199) == ([[group[1]]], 2)
@@ -240,14 +242,19 @@ def test_an_error_leads_on_a_logarithmic_axis(tmp_path: Path, synthetic: ModuleT
         tmp_path / "run", methods=("direct", "tv", "lpd"), images=7, patients=7, size=32, info={"metric": "rmse"}
     )
     page = read(run)
-    assert re.search(r"is clearly best: RMSE \d\.\d\d·10⁻\S 1/mm, a factor \S+ \[\S+, \S+\] below", page.text)
+    said = re.search(r"is clearly best: RMSE (0\.\d{3}) cm⁻¹, a factor \S+ \[\S+, \S+\] below", page.text)
+    assert said is not None
     assert "RMSE ÷ ref." in page.text
+    assert "RMSE [cm⁻¹]" in page.text
+    assert "Data range10 cm⁻¹" in "".join(page.text.split("\n"))
     with (run / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     rmse = {m: np.array([float(r["rmse"]) for r in rows if r["method"] == m]) for m in ("tv", "lpd")}
     with (run / "tables" / "ct-30.csv").open(newline="", encoding="utf-8") as file:
         row = next(row for row in csv.DictReader(file) if row["method"] == "lpd")
-    assert float(row["rmse"]) == pytest.approx(rmse["lpd"].mean())
+    assert float(row["rmse"]) == pytest.approx(10 * rmse["lpd"].mean())  # 1 / mm is 10 / cm
+    assert float(said[1]) == pytest.approx(10 * rmse["lpd"].mean(), rel=5e-3)
+    assert row["units"] == "cm⁻¹"
     assert float(row["gain"]) == pytest.approx(np.log(rmse["tv"] / rmse["lpd"]).mean())
     assert (row["reference"], row["gain_in"]) == ("tv", "log rmse")
 
@@ -343,3 +350,44 @@ def test_the_means_of_the_summary_are_a_table_of_numbers(full: tuple[Path, Page]
     values = [float(row["psnr"]) for row in rows if row["method"] == "tv"]
     assert float(overview["tv"][title]) == pytest.approx(np.mean(values))
     assert overview["tv"]["label"] == "Total variation, primal–dual"
+
+
+def test_axes_of_errors_are_logarithmic_over_more_than_a_decade() -> None:
+    for values, scale, labels in (
+        ([2e-5, 8e-5], "linear", ["3·10⁻⁵", "4.5·10⁻⁵", "6·10⁻⁵"]),
+        ([2e-9, 3e-2], "log", ["10⁻⁸", "0.01"]),
+    ):
+        axes = Figure().subplots()
+        axes.set_xlim(min(values) * 0.99, max(values) * 1.01)
+        of_errors(axes.xaxis, values)
+        axes.figure.draw_without_rendering()
+        assert axes.get_xscale() == scale
+        assert set(labels) <= {label.get_text() for label in axes.get_xticklabels()}
+
+
+def test_images_are_shown_as_they_are_judged(tmp_path: Path, synthetic: ModuleType) -> None:
+    """Clipped where the task clips, and the page says so, in the unit of the images; other attenuations are in cm⁻¹."""
+    info = {"clip": [0.25, 0.5], "water": 0.5}
+    run = synthetic.build_run(tmp_path / "run", methods=("direct", "tv"), images=3, patients=3, size=24, info=info)
+    page = read(run)
+    assert "Reconstructions are clipped to -500 … 0 HU, as they are judged." in page.text
+    image = images(page)["images"][0]
+    shape = image["height"], image["width"]
+    for panel in image["panels"]:
+        shown = unpack(image["truth"], shape) + unpack(panel["error"], shape)
+        assert -505 < shown.min() < -490
+        assert -10 < shown.max() < 5
+    assert Scale.of_images({"units": "1/mm"}) == Scale(10.0, 0.0, "cm⁻¹")
+    assert Scale.of_values({"units": "1/mm", "water": 0.02}) == Scale(10.0, 0.0, "cm⁻¹")
+    assert Scale.of_values({"units": "mm"}) == Scale(1.0, 0.0, "mm")
+
+
+def test_published_errors_are_in_the_unit_of_ours(tmp_path: Path, synthetic: ModuleType) -> None:
+    published = [{"label": "Theirs", "method": "tv", "rmse": 6.8e-5, "source": "A"}]
+    info = {"metric": "rmse", "published": published}
+    run = synthetic.build_run(tmp_path / "run", methods=("tv", "lpd"), images=3, patients=3, size=24, info=info)
+    tasks = read_tasks(run)
+    result = judge(tasks[0], ["tv", "lpd"])
+    (row,) = published_table(tasks[0], result, method_labels(tasks))
+    ours = np.mean([float(r["rmse"]) for r in tasks[0].rows if r["method"] == "tv"])
+    assert (row["rmse"], row["own_rmse"]) == ("6.80·10⁻⁴", result.measure.text(10 * ours))

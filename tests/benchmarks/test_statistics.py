@@ -287,3 +287,17 @@ def test_verdicts() -> None:
 def test_durations() -> None:
     shown = [duration(s) for s in (0.0042, 0.042, 0.42, 1.31, 42, 730, 7200, 90_000)]
     assert shown == ["4.2 ms", "42 ms", "0.42 s", "1.3 s", "42 s", "12 min", "2.0 h", "25 h"]
+
+
+def test_a_mean_that_single_images_contradict_is_not_called_best() -> None:
+    """TV is exact but for one image, the network never: the smaller mean error belongs to the one that mostly loses."""
+    tv = np.r_[1e-7 * np.linspace(1, 2, 11), 1e-3]
+    admm = 1e-5 * np.linspace(1, 2, 12)
+    psnr = {"tv": -20 * np.log10(tv), "admm": -20 * np.log10(admm)}
+    data = table(psnr, [f"p{i}" for i in range(12)], {"tv": tv, "admm": admm})
+    sentence = verdict(data, summarise(data), "tv", LABELS, "rmse", "cm⁻¹")
+    assert re.fullmatch(
+        r"Means and single images disagree: ADMM-Net has the lowest mean, RMSE 1\.50·10⁻⁵ cm⁻¹, but image by image "
+        r"TV is a factor \d\d\.\d \[\S+, \S+\] below it\.",
+        sentence,
+    )
