@@ -85,7 +85,7 @@ NAMES = tuple(MEASURES)
 SETTINGS = (
     "The data range R is fixed by the dataset and never taken from a reconstruction; nothing is rescaled to fit the "
     "truth. Complex images are compared as magnitudes. "
-    "PSNR: 10 log10(R² / mean squared error), in dB, on the whole image, no clipping. "
+    "PSNR: 10 log10(R² / mean squared error), in dB, on the whole image, clipped only where the task says so. "
     "SSIM: scikit-image with Gaussian weights (σ = 1.5, 11 × 11 window), population covariance, K1 = 0.01, K2 = 0.03, "
     "data range R; the 5 pixels at the border are left out of the mean; an image smaller than the window gets the "
     "largest one that fits. "

@@ -103,12 +103,14 @@ def frame(ax: Axes, grid: str) -> None:
     ax.set_axisbelow(True)
 
 
-def legend(figure: Figure, handles: Mapping[str, Artist], looks: Mapping[str, Look]) -> None:
-    """Names of methods at the right of all panels."""
-    names = [wrap(looks[method].label, 30) for method in handles]
-    figure.legend(
-        list(handles.values()), names, loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=0.7
-    )
+def legend(
+    figure: Figure, handles: Mapping[str, Artist], looks: Mapping[str, Look], also: Mapping[str, Artist] | None = None
+) -> None:
+    """Names of methods at the right of all panels; below them what ``also`` names."""
+    also = also or {}
+    names = [*(wrap(looks[method].label, 30) for method in handles), *also]
+    shown = [*handles.values(), *also.values()]
+    figure.legend(shown, names, loc="outside right upper", frameon=False, fontsize=8.5, labelspacing=0.7)
 
 
 def logarithmic(axis: Axis, values: Sequence[float]) -> None:
@@ -128,7 +130,7 @@ def of_errors(axis: Axis, values: Sequence[float]) -> None:
     if max(values) / min(values) > 10:
         logarithmic(axis, values)
     else:
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
 
 

@@ -60,12 +60,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Task:
-    """A task of a run folder: its description, its cells and its rows of ``results.csv``."""
+    """A task of a run folder: its description, its cells and its rows of ``results.csv`` and ``attack.csv``."""
 
     name: str
     info: Mapping[str, Any]
     cells: tuple[Cell, ...]
     rows: tuple[Mapping[str, str], ...]
+    attacks: tuple[Mapping[str, str], ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -100,7 +101,8 @@ def read_tasks(run: Path) -> list[Task]:
     Raises:
         ValueError: if a file is broken.
     """
-    rows = _results(run / "results.csv")
+    rows = _rows(run / "results.csv", "task", "method", "seed", "image")
+    attacks = _rows(run / "attack.csv", "task", "method", "seed", "strength", "perturbation", "image")
     folders = [p for base in ("tasks", "cells") if (run / base).is_dir() for p in (run / base).iterdir() if p.is_dir()]
     present = {folder.name for folder in folders} | {row["task"] for row in rows}
     order = {name: i for i, name in enumerate(dict.fromkeys(row["task"] for row in rows))}  # the suite's order
@@ -111,17 +113,18 @@ def read_tasks(run: Path) -> list[Task]:
             read_json(run / "tasks" / name / "task.json"),
             _cells(run / "cells" / name),
             tuple(row for row in rows if row["task"] == name),
+            tuple(row for row in attacks if row["task"] == name),
         )
         for name in names
     ]
 
 
-def _results(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path, *needed: str) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        missing = {"task", "method", "seed", "image"} - set(reader.fieldnames or ())
+        missing = set(needed) - set(reader.fieldnames or ())
         if missing:
             raise ValueError(f"{path}: no column {', '.join(sorted(missing))}; delete the file and run the suite again")
         return list(reader)

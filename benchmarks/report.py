@@ -12,7 +12,7 @@ import jinja2
 import yaml
 from matplotlib import colormaps
 
-from . import charts, metrics, plots, statistics, viewer
+from . import charts, metrics, perturbations, plots, statistics, viewer
 from .environment import differences
 from .image_grid import image_grid
 from .judgement import Judgement, judge
@@ -47,6 +47,7 @@ class _Section:
     table: Table = field(default_factory=Table)
     published: list[dict[str, str]] = field(default_factory=list)
     figures: list[_Drawing] = field(default_factory=list)
+    perturbed: Table = field(default_factory=Table)
     images: dict[str, Any] | None = None
     images_note: str = ""
     data_range: str = ""
@@ -154,6 +155,14 @@ def _show(run: Path, tasks: Sequence[Task], sections: Sequence[_Section], looks:
         labels = {method: look.label for method, look in looks.items()}
         write_scores(stem, task, result, labels)
         write_latex(stem, section.table, labels, f"{section.info['title']}: {section.verdict}")
+        if found := perturbations.perturbed(task, result):
+            drawn = perturbations.draw(found, result, looks)
+            section.figures.append(_drawing(run, f"attack-{task.name}", "Perturbed measurements", drawn))
+            section.perturbed = perturbations.perturbation_table(found, result)
+            stem = run / "tables" / f"attack-{task.name}"
+            perturbations.write_perturbations(stem, found, result, labels)
+            heading = result.measure.heading(result.units)
+            write_latex(stem, section.perturbed, labels, f"{section.info['title']}: mean {heading} when perturbed")
     kept, side = viewer.thin(chosen)
     for section, group in zip(sections, kept, strict=True):
         if group:

@@ -269,6 +269,8 @@ def _collect(folder: RunFolder, cells: dict[str, list[Cell]], asked: list[Cell])
     write_csv(folder.path / "results.csv", RESULTS, rows)
     if any(ATTACK in cell.files for group in cells.values() for cell in group):
         write_csv(folder.path / ATTACK, ATTACKS, attacks)
+    else:
+        (folder.path / ATTACK).unlink(missing_ok=True)
     report: Path | None = None
     try:
         from .report import write_report

@@ -159,7 +159,7 @@ def pack(group: Sequence[Picture], info: Mapping[str, Any], side: int) -> dict[s
             error = scale(_blocks(panel.image, side)) - truth
             name = {"label": panel.look.label, "colour": panel.look.colour}
             panels.append({**name, "score": panel.scores, "error": _quantised(error)})
-        middle = [np.quantile(np.abs(p.image - picture.truth), 0.995) * scale.factor for p in picture.panels]
+        middle = [float(np.quantile(np.abs(p.image - picture.truth), 0.995)) * scale.factor for p in picture.panels]
         positive = [m for m in middle if np.isfinite(m) and m > 0]
         top = (float(np.nanmedian(middle)) if np.isfinite(middle).any() else 0.0) or (high - low) / 100
         reach = max([100.0, *(top / m for m in positive)])  # of the slider, so that the least errors can be seen

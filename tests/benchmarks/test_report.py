@@ -354,7 +354,7 @@ def test_the_means_of_the_summary_are_a_table_of_numbers(full: tuple[Path, Page]
 
 def test_axes_of_errors_are_logarithmic_over_more_than_a_decade() -> None:
     for values, scale, labels in (
-        ([2e-5, 8e-5], "linear", ["3·10⁻⁵", "4.5·10⁻⁵", "6·10⁻⁵"]),
+        ([2e-5, 8e-5], "linear", ["2·10⁻⁵", "4·10⁻⁵", "6·10⁻⁵", "8·10⁻⁵"]),
         ([2e-9, 3e-2], "log", ["10⁻⁸", "0.01"]),
     ):
         axes = Figure().subplots()
