@@ -46,6 +46,10 @@ class Measure:
         unit = self.unit_in(units)
         return f"{self.title} [{unit}]" if unit else self.title
 
+    def spread(self, value: float) -> str:
+        """A standard deviation: two significant digits where values have three."""
+        return significant(value, 2) if self.digits is None and math.isfinite(value) else self.text(value)
+
     def text(self, value: float, *, sign: bool = False) -> str:
         """A value for people, with a true minus sign; an en dash for NaN. ``sign`` writes a plus as well."""
         if math.isnan(value):
@@ -60,13 +64,13 @@ class Measure:
         return ("+" if sign and value > 0 else "") + text.replace("-", "−")
 
 
-def significant(value: float) -> str:
-    """Three significant digits: 0.0123, 2.40·10⁻⁵."""
-    rounded = f"{value:.2e}"
+def significant(value: float, digits: int = 3) -> str:
+    """So many significant digits, none after the point of large numbers: 0.0123, 2.40·10⁻⁵."""
+    rounded = f"{value:.{digits - 1}e}"
     mantissa, exponent = rounded.split("e")
     power = int(exponent)
     if -3 <= power < 4:
-        return f"{float(rounded):.{max(2 - power, 0)}f}" if value else "0"
+        return f"{float(rounded):.{max(digits - 1 - power, 0)}f}" if value else "0"
     return f"{mantissa}·10{str(power).translate(RAISED)}"
 
 

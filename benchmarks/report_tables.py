@@ -79,7 +79,7 @@ def scores_table(task: Task, result: Judgement) -> Table:
         best = ranked(judged, name)[:1]
         entries = {}
         for s in summaries:
-            spread = "" if math.isnan(s.sd[name]) else f" ± {measure.text(s.sd[name])}"
+            spread = "" if math.isnan(s.sd[name]) else f" ± {measure.spread(s.sd[name])}"
             entries[s.method] = Entry(
                 measure.text(s.mean[name]) + spread,
                 s.mean[name],
@@ -118,7 +118,7 @@ def scores_table(task: Task, result: Judgement) -> Table:
     if any(s.seeds > 1 for s in summaries):
         seeds = {s.method: s for s in summaries if s.seeds > 1}
         spreads = {
-            m: Entry(f"± {result.measure.text(s.seed_spread[metric])} ({s.seeds})", s.seed_spread[metric])
+            m: Entry(f"± {result.measure.spread(s.seed_spread[metric])} ({s.seeds})", s.seed_spread[metric])
             for m, s in seeds.items()
         }
         add("Seeds", f"standard deviation of the mean {title} over training seeds, and their number", spreads)

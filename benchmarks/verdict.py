@@ -121,7 +121,7 @@ def luck(summaries: Sequence[Summary], labels: Mapping[str, str], groups: Mappin
     if not several:
         return "Networks were trained once each: how far another training seed would move them is not in any interval."
     spread = ", ".join(
-        f"{labels[s.method]} ± {measure.text(s.seed_spread[metric])} over {s.seeds} seeds" for s in several
+        f"{labels[s.method]} ± {measure.spread(s.seed_spread[metric])} over {s.seeds} seeds" for s in several
     )
     return f"Training again moves the mean {measure.title}: {spread} (standard deviation)."
 

@@ -180,6 +180,8 @@ def test_errors_have_three_digits_over_ten_orders_of_magnitude() -> None:
         "6.17·10⁴",
     ]
     assert [rmse.text(value) for value in (0, math.nan, math.inf)] == ["0", "–", "∞"]
+    assert [rmse.spread(value) for value in (0.0439, 2.04e-7, 12.3, math.nan)] == ["0.044", "2.0·10⁻⁷", "12", "–"]
+    assert MEASURES["psnr"].spread(3.091) == "3.09"
     assert (rmse.heading("cm⁻¹"), rmse.heading(""), MEASURES["psnr"].heading("cm⁻¹")) == (
         "RMSE [cm⁻¹]",
         "RMSE",
