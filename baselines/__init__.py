@@ -6,6 +6,7 @@ from .least_squares import LeastSquares
 from .method import ConvergenceWarning, Fit, Method
 from .plug_and_play import PlugAndPlay
 from .prior_image import PriorImage
+from .reweighted import ReweightedTotalVariation
 from .richardson_lucy import RichardsonLucy
 from .sirt import SIRT
 from .sparse_wavelets import TotalVariationWavelet, Wavelet
@@ -25,6 +26,7 @@ __all__ = [
     "Options",
     "PlugAndPlay",
     "PriorImage",
+    "ReweightedTotalVariation",
     "RichardsonLucy",
     "Tikhonov",
     "TotalGeneralisedVariation",

@@ -51,7 +51,7 @@ class PrimalDual:
             stack = Stack((*stack.terms, objective.least_squares_term()))
         norms = torch.tensor([term.norm(objective.A.domain) for term in stack.terms], device=objective.right.device)
         share = 1 / (len(norms) * norms.square())
-        state, omega = self._start(stack) if start is None else start
+        state, omega = self._start(stack, start)
         z = state.p
         for count in range(1, 2**62):
             step = 1 / (omega + float(smooth))
@@ -82,9 +82,11 @@ class PrimalDual:
                 ratio = moved[0] / (moved[1] * omega).clamp_min(torch.finfo(omega.dtype).tiny)
                 omega = omega * torch.where(ratio > 0, ratio, 1).clamp(0.1, 10) ** (0.5 / count**0.5)
 
-    def _start(self, stack: Stack) -> Balanced:
-        u = self.objective.start()
-        c = stack.analysis(u)
+    def _start(self, stack: Stack, start: Balanced | None) -> Balanced:
+        u = self.objective.start() if start is None else start[0].x
+        c = stack.analysis(u)  # which tells the stack what shapes its parts have
+        if start is not None:
+            return start
         omega = self.objective.first_penalties(c, stack)
         norms = [term.norm(self.objective.A.domain) ** 2 for term in stack.terms]
         balance = sum(each * norm for each, norm in zip(omega.unbind(1), norms, strict=True))

@@ -102,6 +102,37 @@ class ConstrainedTotalVariationSpec(ConvexSpec):
         return ConstrainedTotalVariation(self.epsilon, self.isotropic, self.options(), self.tuning.build())
 
 
+class ReweightedTotalVariationSpec(PenalisedSpec):
+    """Total variation, and then again with edges of the last image at a small price.
+
+    ``edge`` is the difference of neighbours that halves the price; with ``epsilon`` the data are a constraint.
+    """
+
+    kind: Literal["reweighted-tv"]
+    edge: Positive | None = None
+    epsilon: NonNegative | None = None
+    rounds: Count = 1
+    title: ClassVar[str] = "Reweighted TV"
+
+    @model_validator(mode="after")
+    def _data_are_weighed_once(self) -> ReweightedTotalVariationSpec:
+        for name, off in (("regularisation", None), ("likelihood", "gaussian")):
+            if self.epsilon is not None and getattr(self, name) != off:
+                raise mistake(f"with epsilon the data are a constraint, and {name} has no meaning", name)
+        return self
+
+    def needs(self) -> tuple[str, ...]:
+        tuned = self.edge is None or (self.epsilon is None and self.regularisation is None)
+        return ("validation",) if tuned else ()
+
+    def build(self, seed: int) -> Method:
+        from ..baselines.reweighted import ReweightedTotalVariation
+
+        return ReweightedTotalVariation(
+            None, self.regularisation, self.edge, self.epsilon, self.rounds, self.options(), self.tuning.build()
+        )
+
+
 class TotalGeneralisedVariationSpec(PenalisedSpec):
     """Second-order total generalised variation: slopes cost nothing."""
 
@@ -339,6 +370,7 @@ SPECS: tuple[type[MethodSpec], ...] = (
     DirectSpec,
     TotalVariationSpec,
     ConstrainedTotalVariationSpec,
+    ReweightedTotalVariationSpec,
     TotalGeneralisedVariationSpec,
     WaveletSpec,
     TotalVariationWaveletSpec,

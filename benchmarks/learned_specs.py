@@ -305,8 +305,9 @@ class DeepEquilibriumSpec(LearnedSpec):
 class HybridSpec(LearnedSpec):
     """Compressed sensing, fixed and learned, then multi-scale networks; ``safeguard`` ends with a convex programme.
 
-    The safeguard is total variation around the network's image, whose two weights are tuned where not given. With
-    ``epsilon`` the image fits its data to that relative accuracy, 0 exactly.
+    ``image`` is total variation around the network's image, ``edges`` total variation that costs little where the
+    network's image has edges. Their two numbers, ``regularisation`` and ``sparsity`` or ``edge``, are tuned where not
+    given. With ``epsilon`` the image fits its data to that relative accuracy, 0 exactly.
     """
 
     kind: Literal["hybrid"]
@@ -315,9 +316,10 @@ class HybridSpec(LearnedSpec):
     sparse_stages: Annotated[int, Field(ge=0)] = 4
     sparse_iterations: Annotated[int, Field(ge=0, multiple_of=5)] = 10
     cg_iterations: Count = 2
-    safeguard: bool = False
+    safeguard: Literal[False, "image", "edges"] = False
     regularisation: Positive | None = None
     sparsity: Positive | None = None
+    edge: Positive | None = None
     epsilon: NonNegative | None = None
     tol: Positive = 1e-2
     max_iter: Count = 500
@@ -325,10 +327,14 @@ class HybridSpec(LearnedSpec):
     title: ClassVar[str] = "Hybrid"
 
     @model_validator(mode="after")
-    def _only_the_safeguard_has_weights(self) -> HybridSpec:
-        given = [name for name in ("regularisation", "sparsity", "epsilon") if getattr(self, name) is not None]
-        if given and not self.safeguard:
-            raise mistake(f"{given[0]} belongs to the safeguard, which is off; add safeguard: true", given[0])
+    def _the_safeguard_knows_what_is_given(self) -> HybridSpec:
+        known = {False: set(), "image": {"sparsity"}, "edges": {"edge"}}[self.safeguard]
+        for name in ("regularisation", "sparsity", "edge", "epsilon"):
+            if getattr(self, name) is not None and name not in known | (
+                {"regularisation", "epsilon"} if known else set()
+            ):
+                which = {"sparsity": "image", "edge": "edges"}.get(name, "image or edges")
+                raise mistake(f"{name} belongs to a safeguard that is not there; add safeguard: {which}", name)
         if self.epsilon is not None and self.regularisation is not None:
             raise mistake("with epsilon the data are a constraint, and regularisation has no meaning", "regularisation")
         return self
@@ -344,18 +350,17 @@ class HybridSpec(LearnedSpec):
         network = super().build(seed)
         if not self.safeguard:
             return network
-        from ..baselines import Options, PriorImage
+        from ..baselines import Options, PriorImage, ReweightedTotalVariation
+        from ..baselines.tuned import TunedMethod
         from ..unrolled.network import LearnedMethod
         from ..unrolled.trained_then_tuned import TrainedThenTuned
 
-        def around(trained: LearnedMethod) -> PriorImage:
-            return PriorImage(
-                trained,
-                self.regularisation,
-                self.sparsity,
-                self.epsilon,
-                Options(tol=self.tol, max_iter=self.max_iter),
-                self.tuning.build(),
+        def around(trained: LearnedMethod) -> TunedMethod:
+            options, tuning = Options(tol=self.tol, max_iter=self.max_iter), self.tuning.build()
+            if self.safeguard == "image":
+                return PriorImage(trained, self.regularisation, self.sparsity, self.epsilon, options, tuning)
+            return ReweightedTotalVariation(
+                trained, self.regularisation, self.edge, self.epsilon, options=options, tuning=tuning
             )
 
         assert isinstance(network, LearnedMethod)

@@ -16,6 +16,7 @@ from isocenter.baselines import (
     ConstrainedTotalVariation,
     Options,
     PriorImage,
+    ReweightedTotalVariation,
     TotalGeneralisedVariation,
     TotalVariation,
     TotalVariationWavelet,
@@ -25,10 +26,12 @@ from isocenter.baselines.admm import ADMM
 from isocenter.baselines.data_terms import MeasurementBall, TransmissionLikelihood
 from isocenter.baselines.first_order import FISTA, PrimalDual
 from isocenter.baselines.generalised_variation import CurvatureTerm, SlopeTerm
+from isocenter.baselines.gradient import gradient, joint_length
 from isocenter.baselines.iteration import solve
 from isocenter.baselines.method import Method
 from isocenter.baselines.objective import Objective
 from isocenter.baselines.prior_image import Anchored
+from isocenter.baselines.reweighted import WeightedTotalVariationTerm
 from isocenter.baselines.terms import Bounds, Term, TotalVariationTerm
 from isocenter.baselines.tuned import TunedMethod
 from isocenter.baselines.wavelet_terms import WaveletTerm
@@ -308,6 +311,24 @@ def prior_case(A: LinearOperator, weight: float, sparsity: float, epsilon: float
     )
 
 
+def weighted_case(A: LinearOperator, weight: float, edge: float, epsilon: float | None = None, **options: Any) -> Case:
+    jumps = joint_length(gradient(prior(A.domain)))
+    profile = edge / (edge + jumps)
+
+    def penalty(x: list[Expression], size: tuple[int, int]) -> Expression:
+        w = profile.numpy().ravel()
+        return weight * lengths([cp.multiply(w, D @ channel) for D in gradients(*size) for channel in x])
+
+    def terms(A: LinearOperator, y: Tensor) -> list[Term]:
+        found: list[Term] = [WeightedTotalVariationTerm(weight, profile)]
+        return found if epsilon is None else [*found, MeasurementBall(A, y, epsilon)]
+
+    def method(o: Options) -> TunedMethod:
+        return ReweightedTotalVariation(Known(), weight, edge, epsilon, options=o)
+
+    return Case(A, penalty, terms, method, epsilon=epsilon, **options)
+
+
 BOTH = ("pdhg", "condat-vu")
 CASES: dict[str, Case] = {
     "tv": tv_case(ct(8, 8), 3e-3, others=BOTH),
@@ -346,6 +367,10 @@ CASES: dict[str, Case] = {
     "prior image, coils": prior_case(sense(7, 9), 3e-2, 0.1),
     "prior image, constrained": prior_case(ct(8, 8), 1.0, 0.5, 0.05),
     "prior image, ε = 0": prior_case(ct(8, 8, 4), 1.0, 2.0, 0.0, noise=0.0),
+    "weighted tv": weighted_case(ct(8, 8), 3e-3, 0.1, others=BOTH),
+    "weighted tv, complex": weighted_case(mri(7, 9), 3e-2, 0.3),
+    "weighted tv, constrained": weighted_case(ct(8, 8), 1.0, 0.1, 0.05),
+    "weighted tv, ε = 0": weighted_case(ct(8, 8, 4), 1.0, 0.1, 0.0, noise=0.0),
     "tv + wavelet, coils": both_case(sense(8, 8), 3e-2, 1e-2, "haar", 2, others=BOTH),
 }
 
@@ -396,6 +421,17 @@ def test_the_method_is_that_model(name: str) -> None:
     expected = objective.image(solve(ADMM(objective), options.tol, options.max_iter).x)
     bounds = (-math.inf if case.low is None else case.low, math.inf if case.high is None else case.high)
     assert torch.allclose(image, expected.clamp(*bounds), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_solvers_go_on_from_where_they_were_left(name: str) -> None:
+    case = CASES[name]
+    y = case.data()
+    for algorithm in ("admm", *case.others):
+        cold = next(solver(algorithm, case.objective(y)).iterate())
+        left = solve(solver(algorithm, case.objective(y)), 10 * TOLERANCE[algorithm] * case.slack, 10_000).state
+        warm = next(solver(algorithm, case.objective(y)).iterate(left))
+        assert float(warm.gap) < 0.5 * float(cold.gap)
 
 
 def test_algorithms_refuse_models_that_they_cannot_solve() -> None:

@@ -17,7 +17,7 @@ SMALL = {
     "unet": "widths: [4, 8]",
     "admm-net": "stages: 1",
     "learned-primal-dual": "iterations: 2, width: 4",
-    "hybrid": "stages: 1, widths: [4, 8], safeguard: true, tuning: {budget: 4}",
+    "hybrid": "stages: 1, widths: [4, 8], safeguard: edges, tuning: {budget: 4}",
     "learned-primal": "iterations: 2, width: 4",
     "learned-pdhg": "iterations: 2, width: 4",
     "learned-gradient": "iterations: 2, width: 4",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from isocenter.baselines import Options, PriorImage, TotalVariation
+from isocenter.baselines import Options, PriorImage, ReweightedTotalVariation, TotalVariation
 from isocenter.benchmarks.learned_specs import HybridSpec
 from isocenter.physics import Blur, FourierSampling, LinearOperator, Normalised, ParallelBeam, Radon, views
 from isocenter.physics.masks import cartesian_uniform
@@ -99,7 +99,7 @@ def test_the_safeguard_is_total_variation_around_the_networks_image(boxes, tmp_p
         kind="hybrid",
         stages=1,
         widths=(4, 8),
-        safeguard=True,
+        safeguard="image",
         training={"steps": 20, "batch": 2, "validate_every": 10, "warmup": 2},
         tuning={"budget": 6},
     )
@@ -135,5 +135,8 @@ def test_exact_data_survive_whatever_the_network_makes() -> None:
 
     prior = Untrained(method.make)
     assert (prior.reconstruct(y, physics) - truth).abs().max() > 0.1
-    safe = PriorImage(prior, sparsity=3.0, epsilon=0.0, options=Options(tol=1e-3, max_iter=1000))
-    assert (safe.reconstruct(y, physics) - truth).abs().max() < 1e-3
+    options = Options(tol=1e-3, max_iter=1000)
+    around_its_image = PriorImage(prior, sparsity=3.0, epsilon=0.0, options=options)
+    along_its_edges = ReweightedTotalVariation(prior, edge=0.1, epsilon=0.0, options=options)
+    for safe in (around_its_image, along_its_edges):
+        assert (safe.reconstruct(y, physics) - truth).abs().max() < 1e-3
