@@ -49,17 +49,24 @@ class LeastSquares(DataTerm):
 
 
 class MeasurementBall(DataTerm):
-    """The constraint ‖A x − y‖ ≤ ε ‖y‖; ε = 0 demands A x = y.
+    """The constraint ‖A x − y‖² ≤ (ε² + m²) ‖y‖²; ε = m = 0 demands A x = y.
+
+    With m the least misfit min ‖A x − y‖ / ‖y‖ there is an image for every ε: by Pythagoras it is ‖A x − ŷ‖ ≤ ε ‖y‖,
+    around the nearest ŷ to y that images have.
 
     Args:
         physics: A.
         y: measurements ``[B, *range]``.
         epsilon: ε ≥ 0, relative to the measurement.
+        least: m of each image, ``[B]``; 0 when absent.
     """
 
-    def __init__(self, physics: LinearOperator, y: Tensor, epsilon: float) -> None:
+    adaptive = True
+
+    def __init__(self, physics: LinearOperator, y: Tensor, epsilon: float, least: Tensor | None = None) -> None:
         super().__init__(physics, y)
-        self.radius, self.adaptive = epsilon * self.y.flatten(1).norm(dim=1), epsilon > 0
+        share = epsilon if least is None else (epsilon**2 + least.square()).sqrt()
+        self.radius = share * self.y.flatten(1).norm(dim=1)
 
     def value(self, c: Tensor) -> Tensor:
         return c.new_zeros(len(c))

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..physics import LinearOperator
 from .convex import Options, minimise
 from .data_terms import MeasurementBall
+from .least_squares import least_misfit
 from .method import Method
 from .terms import Term, TotalVariationTerm
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
@@ -67,9 +68,10 @@ class PriorImage(TunedMethod):
     for κ = 0, a plus the total variation reconstruction of what a leaves unexplained; for λ → ∞ and κ = 0, a up to a
     constant.
 
-    With ``epsilon`` the data are a constraint instead, ‖A x − y‖ ≤ ε ‖y‖, and λ has no meaning. For κ > 1 an image of
-    few edges is then recovered exactly whatever a is, where total variation recovers it with room to spare; near the
-    fewest measurements that total variation needs, a poor a costs accuracy, and κ has to be large.
+    With ``epsilon`` the data are a constraint instead, a :class:`MeasurementBall` with the least misfit, and λ has no
+    meaning. For κ > 1 an image of few edges is then recovered exactly whatever a is, where total variation recovers it
+    with room to spare; near the fewest measurements that total variation needs, a poor a costs accuracy, and κ has to
+    be large.
 
     Args:
         prior: makes a; fitted already.
@@ -101,13 +103,13 @@ class PriorImage(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        anchor, state = start or (self.prior.reconstruct(y, physics), None)
+        anchor, least, state = start or (self.prior.reconstruct(y, physics), self._least(y, physics), None)
         weight, sparsity = values.get("regularisation", 1.0), values["sparsity"]
 
         def terms(y: Tensor, unit: float) -> list[Term]:
             own, anchored = (TotalVariationTerm(share * weight / unit) for share in (sparsity, 1.0))
             model: list[Term] = [Anchored(anchored, anchor / unit), own]
-            return model if self.epsilon is None else [*model, MeasurementBall(physics, y, self.epsilon)]
+            return model if self.epsilon is None else [*model, MeasurementBall(physics, y, self.epsilon, least)]
 
         x, state = minimise(
             "total variation around a prior image",
@@ -119,4 +121,7 @@ class PriorImage(TunedMethod):
             start=state,
             rough=rough,
         )
-        return Estimate(x, (anchor, state))
+        return Estimate(x, (anchor, least, state))
+
+    def _least(self, y: Tensor, physics: LinearOperator) -> Tensor | None:
+        return None if self.epsilon is None else least_misfit(physics, y)

@@ -11,6 +11,7 @@ from ..physics import LinearOperator
 from .convex import Options, minimise
 from .data_terms import MeasurementBall
 from .generalised_variation import CurvatureTerm, SlopeTerm
+from .least_squares import least_misfit
 from .terms import Term, TotalVariationTerm
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
 
@@ -49,7 +50,11 @@ class TotalVariation(TunedMethod):
 
 
 class ConstrainedTotalVariation(TunedMethod):
-    """min Σ |∇x| under ‖A x − y‖ ≤ ε ‖y‖; ε = 0 demands A x = y, which recovers images with few edges exactly.
+    """min Σ |∇x| under ‖A x − ŷ‖ ≤ ε ‖y‖; ε = 0 demands A x = ŷ, which recovers images with few edges exactly.
+
+    ŷ is y up to noise that no image explains, such as that of more measurements than pixels: the constraint is
+    ‖A x − y‖² ≤ (ε² + m²) ‖y‖² with the :func:`least_misfit` m. So there is an image for every ε, unless bounds in
+    ``options`` rule it out.
 
     Source: Candès, Romberg & Tao 2006; Sidky & Pan 2008.
 
@@ -60,7 +65,7 @@ class ConstrainedTotalVariation(TunedMethod):
         tuning: how ε is chosen.
     """
 
-    searched = (Parameter("epsilon", 1e-4, 1.0),)
+    searched = (Parameter("epsilon", 1e-3, 1.0),)
 
     def __init__(
         self,
@@ -75,12 +80,15 @@ class ConstrainedTotalVariation(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        def terms(y: Tensor, unit: float) -> list[Term]:
-            return [TotalVariationTerm(1.0, self.isotropic), MeasurementBall(physics, y, values["epsilon"])]
+        least, state = start or (least_misfit(physics, y), None)
 
-        return minimise(
-            "constrained total variation", physics, y, terms, self.options, holds_data=True, start=start, rough=rough
+        def terms(y: Tensor, unit: float) -> list[Term]:
+            return [TotalVariationTerm(1.0, self.isotropic), MeasurementBall(physics, y, values["epsilon"], least)]
+
+        x, state = minimise(
+            "constrained total variation", physics, y, terms, self.options, holds_data=True, start=state, rough=rough
         )
+        return Estimate(x, (least, state))
 
 
 class TotalGeneralisedVariation(TunedMethod):

@@ -88,7 +88,7 @@ class TotalVariationSpec(PenalisedSpec):
 
 
 class ConstrainedTotalVariationSpec(ConvexSpec):
-    """The least total variation with ‖A x − y‖ ≤ ``epsilon`` ‖y‖."""
+    """The least total variation with ‖A x − ŷ‖ ≤ ``epsilon`` ‖y‖, ŷ the part of y that images explain."""
 
     kind: Literal["constrained-tv"]
     epsilon: NonNegative | None = None

@@ -28,6 +28,7 @@ from isocenter.baselines.first_order import FISTA, PrimalDual
 from isocenter.baselines.generalised_variation import CurvatureTerm, SlopeTerm
 from isocenter.baselines.gradient import gradient, joint_length
 from isocenter.baselines.iteration import solve
+from isocenter.baselines.least_squares import least_misfit
 from isocenter.baselines.method import Method
 from isocenter.baselines.objective import Objective
 from isocenter.baselines.prior_image import Anchored
@@ -418,6 +419,9 @@ def test_the_method_is_that_model(name: str) -> None:
     options = Options(case.low, case.high, "poisson" if case.poisson else "gaussian")
     image = case.method(options).reconstruct(y, case.A)
     objective = case.objective(y)
+    for term in objective.terms:
+        if isinstance(term, MeasurementBall):
+            term.radius = (term.radius.square() + (least_misfit(case.A, y) * term.y.norm()).square()).sqrt()
     expected = objective.image(solve(ADMM(objective), options.tol, options.max_iter).x)
     bounds = (-math.inf if case.low is None else case.low, math.inf if case.high is None else case.high)
     assert torch.allclose(image, expected.clamp(*bounds), atol=1e-8)

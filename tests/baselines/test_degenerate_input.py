@@ -258,13 +258,24 @@ def test_a_ball_that_holds_zero_leaves_nothing_to_vary(operator: str) -> None:
         assert float((A.A(x) - y).norm() / y.norm()) <= epsilon * 1.01
 
 
-def test_a_ball_that_no_image_reaches_is_a_warning_that_says_so() -> None:
+@pytest.mark.parametrize("epsilon", [0.0, 1e-4, 1e-2])
+def test_noise_that_no_image_explains_leaves_an_image_for_every_ball(epsilon: float) -> None:
     """Four coils with half of k-space each are twice as many equations as unknowns."""
     A = OPERATORS["multi-coil"]
     y = measured(A, noise=1.0)
-    assert (A.A(LeastSquares(tol=1e-6).reconstruct(y, A)) - y).norm() > 0.1 * y.norm()
+    best = A.A(LeastSquares(tol=1e-6).reconstruct(y, A))
+    left = float((best - y).norm() / y.norm())
+    assert left > 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = ConstrainedTotalVariation(epsilon).reconstruct(y, A)
+    assert float((A.A(x) - y).norm() / y.norm()) < 1.15 * left + epsilon
+
+
+def test_a_ball_that_bounds_rule_out_is_a_warning_that_says_so() -> None:
+    A = OPERATORS["radon"]
     with pytest.warns(ConvergenceWarning, match="raise epsilon, if no image fits the data that well"):
-        ConstrainedTotalVariation(0.01, options=Options(max_iter=50)).reconstruct(y, A)
+        ConstrainedTotalVariation(0.01, options=Options(low=1.0, max_iter=50)).reconstruct(-measured(A).abs(), A)
 
 
 @pytest.mark.parametrize("method", ["tv", "tv, anisotropic"])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from isocenter.baselines import ConvergenceWarning
 from isocenter.baselines.gradient import gradient
-from isocenter.baselines.least_squares import LeastSquares, LeastSquaresSolver
+from isocenter.baselines.least_squares import LeastSquares, LeastSquaresSolver, least_misfit
 from isocenter.baselines.richardson_lucy import RichardsonLucy
 from isocenter.baselines.sirt import SIRT, has_no_negative_entries
 from isocenter.baselines.tikhonov import Penalty, Tikhonov, TikhonovSolver
@@ -128,6 +128,18 @@ def test_cgls_converges_to_the_solution_of_least_norm(operator: str) -> None:
     solution = LeastSquaresSolver(A, y, 1e-12).solve(2000)
     assert float(solution.residual) <= 1e-10
     assert np.linalg.norm(solution.x.numpy().ravel() - expected) < 1e-6 * np.linalg.norm(expected)
+
+
+def test_the_least_misfit_is_what_no_image_explains() -> None:
+    """The same for noise as a dense least squares solution leaves, and nothing without noise, in one batch."""
+    A = Radon(ParallelBeam(views(30), 17), (12, 12))
+    (_, noisy), (_, clean) = measured(A, noise=0.4), measured(A, noise=0.0)
+    matrix, data = normalised(A, noisy)
+    left = np.linalg.norm(matrix @ np.linalg.lstsq(matrix, data, rcond=1e-9)[0] - data) / np.linalg.norm(data)
+    found = least_misfit(A, torch.cat([noisy, clean, torch.zeros_like(clean)]))
+    assert left > 0.1
+    assert left < float(found[0]) < 1.1 * left
+    assert found[1:].tolist() == [0, 0]
 
 
 def test_cgls_is_the_best_of_its_krylov_space() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from isocenter.baselines import ConvergenceWarning, TotalVariation, Tuning
+from isocenter.baselines import ConstrainedTotalVariation, ConvergenceWarning, TotalVariation, Tuning
 from isocenter.baselines.admm import ADMM
 from isocenter.baselines.convex import Options
 from isocenter.baselines.gradient import gradient, gradient_adjoint, project_to_ball, total_variation
@@ -168,16 +168,16 @@ def test_stopping_early_is_a_warning() -> None:
 class Noisy(Problem):
     """Piecewise constant images and Gaussian noise."""
 
-    def __init__(self, count: int, sigma: float) -> None:
-        self.physics, self.data_range, self.sigma = Identity((1, 32, 32)), 1.0, sigma
+    def __init__(self, count: int, sigma: float, physics: LinearOperator | None = None) -> None:
+        self.physics, self.data_range, self.sigma = physics or Identity((1, 32, 32)), 1.0, sigma
         self.ids = self.patients = tuple(map(str, range(count)))
 
     def truth(self, i: int) -> Tensor:
         return piecewise_constant(32)[0].roll(3 * i, -1)
 
     def measurement(self, i: int, draw: int = 0) -> Tensor:
-        noise = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(i))
-        return self.truth(i) + self.sigma * noise
+        noise = torch.randn(self.physics.range, generator=torch.Generator().manual_seed(i))
+        return self.physics.A(self.truth(i)[None])[0] + self.sigma * noise
 
 
 def test_fit_finds_the_best_weight_and_save_keeps_it(tmp_path: Path) -> None:
@@ -197,6 +197,27 @@ def test_fit_finds_the_best_weight_and_save_keeps_it(tmp_path: Path) -> None:
     again = TotalVariation()
     again.load(tmp_path)
     assert again.values == method.values
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1])
+def test_tuned_as_a_constraint_it_is_about_as_good_as_with_a_weight(sigma: float) -> None:
+    """And better than the direct reconstruction, for a blur and for more rays than pixels."""
+    profile = torch.exp(-(torch.arange(-4.0, 5) ** 2) / 4)
+    psf = profile[:, None] * profile / profile.sum() ** 2
+    for A in (Blur(psf, (32, 32), noise_to_signal=1e-2), Radon(ParallelBeam(views(60), 47), (32, 32))):
+        problem = Noisy(1, sigma * A.norm, A)
+        x, y = problem.batch(range(1))
+
+        def psnr(image: Tensor, x: Tensor = x) -> float:
+            return -10 * float((image - x).square().mean().log10())
+
+        quality = []
+        for method in (TotalVariation(), ConstrainedTotalVariation()):
+            method.fit(problem, problem)
+            quality.append(psnr(method.reconstruct(y, A)))
+        weighted, constrained = quality
+        assert constrained > weighted - 0.3
+        assert constrained > psnr(A.direct(y))
 
 
 def test_a_given_weight_is_not_tuned() -> None:
