@@ -11,6 +11,7 @@ from ..physics import LinearOperator
 from .convex import Options, minimise
 from .data_terms import MeasurementBall
 from .gradient import gradient, joint_length, shrink
+from .least_squares import least_misfit
 from .method import Method
 from .terms import Term, TotalVariationTerm
 from .tuned import Estimate, Parameter, TunedMethod, Tuning
@@ -43,7 +44,8 @@ class ReweightedTotalVariation(TunedMethod):
     another method, such as a network, which only proposes where edges are: every value comes from the measurements.
     For δ → ∞ it is total variation.
 
-    With ``epsilon`` the data are a constraint instead, ‖A x − y‖ ≤ ε ‖y‖, and λ has no meaning.
+    With ``epsilon`` the data are a constraint instead, a :class:`MeasurementBall` with the least misfit, and λ has no
+    meaning.
 
     Args:
         prior: makes the first a, fitted already; total variation with the same λ or ε when absent.
@@ -61,7 +63,7 @@ class ReweightedTotalVariation(TunedMethod):
         regularisation: float | None = None,
         edge: float | None = None,
         epsilon: float | None = None,
-        rounds: int = 1,
+        rounds: int = 2,
         options: Options | None = None,
         tuning: Tuning | None = None,
     ) -> None:
@@ -79,13 +81,13 @@ class ReweightedTotalVariation(TunedMethod):
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
         weight, edge = values.get("regularisation", 1.0), values["edge"]
-        first, state = start or (None, None)
+        first, least, state = start or (None, None if self.epsilon is None else least_misfit(physics, y), None)
 
         def step(profile: Tensor | None, state: Any) -> Estimate:
             def terms(y: Tensor, unit: float) -> list[Term]:
                 own = weight / unit
                 term = TotalVariationTerm(own) if profile is None else WeightedTotalVariationTerm(own, profile)
-                return [term] if self.epsilon is None else [term, MeasurementBall(physics, y, self.epsilon)]
+                return [term] if self.epsilon is None else [term, MeasurementBall(physics, y, self.epsilon, least)]
 
             return minimise(
                 "reweighted total variation",
@@ -104,4 +106,4 @@ class ReweightedTotalVariation(TunedMethod):
             x = first = self.prior.reconstruct(y, physics) if first is None else first
         for _ in range(self.rounds):
             x, state = step(edge / (edge + joint_length(gradient(x))), state)
-        return Estimate(x, (first, state))
+        return Estimate(x, (first, least, state))

@@ -111,7 +111,7 @@ class ReweightedTotalVariationSpec(PenalisedSpec):
     kind: Literal["reweighted-tv"]
     edge: Positive | None = None
     epsilon: NonNegative | None = None
-    rounds: Count = 1
+    rounds: Count = 2
     title: ClassVar[str] = "Reweighted TV"
 
     @model_validator(mode="after")
