@@ -316,6 +316,7 @@ class HybridSpec(LearnedSpec):
     sparse_stages: Annotated[int, Field(ge=0)] = 4
     sparse_iterations: Annotated[int, Field(ge=0, multiple_of=5)] = 10
     cg_iterations: Count = 2
+    flips: Literal[1, 2, 4] = 1
     safeguard: Literal[False, "image", "edges"] = False
     regularisation: Positive | None = None
     sparsity: Positive | None = None
@@ -343,7 +344,13 @@ class HybridSpec(LearnedSpec):
         from ..unrolled.hybrid import Hybrid
 
         return Hybrid(
-            channels, self.stages, self.widths, self.sparse_stages, self.sparse_iterations, self.cg_iterations
+            channels,
+            self.stages,
+            self.widths,
+            self.sparse_stages,
+            self.sparse_iterations,
+            self.cg_iterations,
+            self.flips,
         )
 
     def build(self, seed: int) -> Method:

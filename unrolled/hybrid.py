@@ -25,6 +25,8 @@ from .conditioning import CONDITIONS, conditions
 from .contract import Network
 from .operator_facts import mean_eigenvalue, unwrapped
 
+FLIPS = ((), (-1,), (-2,), (-2, -1))
+
 
 class Hybrid(Network):
     """A network of our own for every operator A of norm one: 162,430 parameters for real images.
@@ -55,6 +57,7 @@ class Hybrid(Network):
         sparse_stages: of the ADMM-Net; 0 starts from the direct reconstruction.
         sparse_iterations: of ADMM, a multiple of five; 0 leaves t out.
         cg_iterations: of the ADMM-Net's solves where they have no closed form.
+        flips: that a reconstruction averages over: 1 is none, 2 are left and right, 4 all.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Hybrid(Network):
         sparse_stages: int = 4,
         sparse_iterations: int = 10,
         cg_iterations: int = 2,
+        flips: int = 1,
     ) -> None:
         super().__init__()
         if (
@@ -73,10 +77,12 @@ class Hybrid(Network):
             or sparse_stages < 0
             or sparse_iterations < 0
             or sparse_iterations % CHECK_EVERY
+            or flips not in (1, 2, 4)
         ):
             raise ValueError(
                 f"Hybrid: {stages} stages of widths {tuple(widths)}, {sparse_stages} of ADMM-Net, {sparse_iterations} "
-                f"iterations of ADMM; expected at least 1 of 2 widths, ≥ 0, and a multiple of {CHECK_EVERY}"
+                f"iterations of ADMM, {flips} flips; expected at least 1 of 2 widths, ≥ 0, multiples of {CHECK_EVERY}, "
+                "1, 2 or 4"
             )
         self.settings = {
             "network": "hybrid",
@@ -86,11 +92,11 @@ class Hybrid(Network):
             "sparse_stages": sparse_stages,
             "sparse_iterations": sparse_iterations,
             "cg_iterations": cg_iterations,
-        }
+        }  # without flips, which change no weight
         self.sparse_iterations = sparse_iterations
         self.start = ADMMNet(sparse_stages, cg_iterations=cg_iterations) if sparse_stages else None
         planes = (3 if sparse_iterations else 2) * channels + CONDITIONS
-        self.stages = nn.ModuleList(_Stage(planes, channels, widths) for _ in range(stages))
+        self.stages = nn.ModuleList(_Stage(planes, channels, widths, FLIPS[:flips]) for _ in range(stages))
         self.register_buffer("regularisation", torch.tensor(1e-3))
 
     regularisation: Tensor
@@ -156,14 +162,23 @@ class _DataStep:
 class _Stage(nn.Module):
     """One stage. γ starts at 1: for the closed forms, whose data weigh as much as z, as in :class:`MoDL`."""
 
-    def __init__(self, planes: int, channels: int, widths: Sequence[int]) -> None:
+    def __init__(self, planes: int, channels: int, widths: Sequence[int], flips: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
+        self.flips = flips
         self.correction = MultiScale(planes, channels, widths)
         self.weight = nn.Parameter(torch.tensor(1.0).expm1().log())  # softplus keeps γ positive
 
     def forward(self, x: Tensor, known: Tensor, step: _DataStep) -> Tensor:
         d = step.residual(x)
-        return step(x + self.correction(torch.cat((x, d, known), dim=1)), d, softplus(self.weight))
+        return step(x + self.correct(torch.cat((x, d, known), dim=1)), d, softplus(self.weight))
+
+    def correct(self, planes: Tensor) -> Tensor:
+        """U of planes; while nothing is trained, the mean over flips."""
+        if self.training or len(self.flips) == 1:
+            return self.correction(planes)
+        made = self.correction(torch.cat([planes.flip(axes) for axes in self.flips]))
+        parts = zip(made.chunk(len(self.flips)), self.flips, strict=True)
+        return torch.stack([part.flip(axes) for part, axes in parts]).mean(0)
 
 
 class MultiScale(nn.Module):

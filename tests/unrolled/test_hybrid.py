@@ -93,6 +93,25 @@ def test_multi_scale_networks_see_as_far_as_their_scales_reach() -> None:
     assert torch.equal(MultiScale(2, 1, (4, 6))(torch.randn(1, 2, 9, 9)), torch.zeros(1, 1, 9, 9))
 
 
+@pytest.mark.parametrize(("flips", "axes"), [(2, [(-1,)]), (4, [(-1,), (-2,), (-2, -1)])])
+def test_reconstructions_are_averaged_over_flips(flips: int, axes: list[tuple[int, ...]]) -> None:
+    """Corrections then flip with what they are made from, and training does not notice."""
+    torch.manual_seed(0)
+    plain, averaged = (Hybrid(stages=1, widths=(4, 8), flips=count) for count in (1, flips))
+    torch.nn.init.normal_(plain.stages[0].correction.last.weight)
+    averaged.load_state_dict(plain.state_dict())
+    assert averaged.settings == plain.settings
+    planes = torch.randn(2, plain.stages[0].correction.first.in_channels, 12, 14)
+    ours, theirs = averaged.stages[0], plain.stages[0]
+    assert torch.equal(ours.correct(planes), theirs.correct(planes))
+    averaged.eval()
+    for each in axes:
+        torch.testing.assert_close(ours.correct(planes.flip(each)), ours.correct(planes).flip(each), atol=2e-2, rtol=0)
+        assert (theirs.correct(planes.flip(each)) - theirs.correct(planes).flip(each)).abs().max() > 0.1
+    terms = [theirs.correct(planes.flip(each)).flip(each) for each in ((), *axes)]
+    torch.testing.assert_close(ours.correct(planes), sum(terms) / flips, atol=2e-2, rtol=0)
+
+
 def test_the_safeguard_is_total_variation_around_the_networks_image(boxes, tmp_path: Path) -> None:
     physics = scan()
     spec = HybridSpec(
