@@ -388,3 +388,19 @@ def test_kinds_of_yaml_build_their_methods() -> None:
         assert type(fixed.build(0)) is type(free.build(0)) is method
         assert (free.build(0).parameters, fixed.build(0).parameters) == (1, 0)
     assert kinds["least-squares"].model_validate({"kind": "least-squares", "tol": 1e-3}).needs() == ()
+
+
+def test_reweighted_total_variation_is_tuned_in_two_numbers_or_in_one() -> None:
+    (spec,) = (spec for spec in SPECS if spec.model_fields["kind"].annotation.__args__ == ("reweighted-tv",))  # type: ignore[union-attr]
+    for options, count in (
+        ({}, 2),
+        ({"epsilon": 0.01}, 1),
+        ({"edge": 0.1}, 1),
+        ({"edge": 0.1, "regularisation": 1}, 0),
+    ):
+        read = spec.model_validate({"kind": "reweighted-tv", **options})
+        assert read.build(0).parameters == count
+        assert read.needs() == (("validation",) if count else ())
+    for wrong in ({"regularisation": 1}, {"likelihood": "poisson"}):
+        with pytest.raises(ValueError, match=f"with epsilon the data are a constraint, and {next(iter(wrong))} has no"):
+            spec.model_validate({"kind": "reweighted-tv", "epsilon": 0, **wrong})
