@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -36,6 +36,17 @@ class Fit:
     axis: str = ""
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+
+    def joined(self, other: Fit, word: str) -> Fit:
+        """This fit and its curve, with what another has chosen; ``word`` stands between their budgets."""
+        budgets = [fit.budget for fit in (self, other) if fit.budget != Fit.budget]
+        return replace(
+            self,
+            budget=word.join(budgets) or self.budget,
+            chosen=other.chosen | self.chosen,
+            seconds=self.seconds + other.seconds,
+            warnings=[*self.warnings, *other.warnings],
+        )
 
 
 class Method(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -101,13 +101,7 @@ class LearnedMethod(Method):
             hardware=hardware(next(network.parameters()).device),
             commit=commit(),
         )
-        return replace(
-            fit,
-            budget=" after ".join([fit.budget, *([] if prepared.budget == Fit().budget else [prepared.budget])]),
-            chosen=prepared.chosen | fit.chosen,
-            seconds=prepared.seconds + fit.seconds,
-            warnings=[*prepared.warnings, *fit.warnings],
-        )
+        return fit.joined(prepared, " after ")
 
     def save(self, folder: Path) -> None:
         network, card = self._trained()

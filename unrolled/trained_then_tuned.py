@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -38,14 +37,7 @@ class TrainedThenTuned(Method):
             ValueError: if a split is empty, or ``folder`` holds another training.
         """
         training = self.trained.fit(*self.training_problems(train, validation), folder)
-        tuning = self.tuned.fit(train, validation)
-        return replace(
-            training,
-            budget=f"{training.budget}, then {tuning.budget}",
-            chosen=training.chosen | tuning.chosen,
-            seconds=training.seconds + tuning.seconds,
-            warnings=[*training.warnings, *tuning.warnings],
-        )
+        return training.joined(self.tuned.fit(train, validation), ", then ")
 
     def training_problems(self, train: Problem, validation: Problem) -> tuple[Problem, Problem]:
         """What the network is trained on: the method's own problems unless a subclass makes others of them."""
