@@ -113,12 +113,22 @@ def _replace(target: Path, fitted: Path, card: dict[str, Any]) -> None:
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(fitted, partial)
+    for weights in partial.glob("*.safetensors"):
+        _halve(weights)
     write_json(partial / CARD, card)
     for file in partial.rglob("*"):
         if file.is_file():
             file.chmod(0o644)  # whoever installs the package reads them
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
+
+
+def _halve(weights: Path) -> None:
+    """Keep kernels in half precision: half the size, and convolutions round them to bf16 anyway. Scalars stay."""
+    from ..unrolled.weights_io import read_tensors, write_tensors
+
+    tensors, metadata = read_tensors(weights)
+    write_tensors(weights, {name: t.half() if t.ndim > 1 else t for name, t in tensors.items()}, metadata)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from isocenter.benchmarks import packaged
 from isocenter.benchmarks.fitting import train_cells
 from isocenter.benchmarks.learned_specs import UNetSpec
@@ -14,6 +15,8 @@ from isocenter.benchmarks.schema import load_suite
 from isocenter.benchmarks.training_specs import TrainingSpec
 from isocenter.benchmarks.yaml_lines import SuiteError
 from isocenter.unrolled import Training
+from isocenter.unrolled.hybrid import Hybrid
+from isocenter.unrolled.weights_io import Card, read_weights, write_weights
 
 
 def fits(suite: Path) -> list[str]:
@@ -57,6 +60,36 @@ def test_packaged_weights_are_kept_unless_asked(suite, monkeypatch):
     assert len(fits(suite)) == 4
     assert run_suite(load_suite(suite), suite.parent / "run", retrain=True).done == 6
     assert len(fits(suite)) == 4
+
+
+def test_packaged_kernels_have_half_precision_and_scalars_all(tmp_path):
+    """As the network is read again, all is float32."""
+    torch.manual_seed(0)
+    network = Hybrid(stages=1, widths=(4, 8))
+    network.regularisation.fill_(1.2345e-5)  # less than half precision can hold
+    card = Card(
+        network.settings,
+        {},
+        {},
+        data_range=1.0,
+        validation_psnr=30.0,
+        parameters=1,
+        seconds=1.0,
+        hardware="",
+        commit="",
+    )
+    (tmp_path / "fitted").mkdir()
+    write_weights(tmp_path / "fitted" / "weights.safetensors", network, card)
+    packaged._replace(tmp_path / "packaged", tmp_path / "fitted", {})
+    before, after = ((tmp_path / name / "weights.safetensors").stat().st_size for name in ("fitted", "packaged"))
+    assert after < 0.75 * before
+    again, _ = read_weights(
+        tmp_path / "packaged" / "weights.safetensors", lambda channels: Hybrid(channels, stages=1, widths=(4, 8))
+    )
+    assert again.regularisation == network.regularisation
+    for name, tensor in again.state_dict().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, network.state_dict()[name], rtol=1e-3, atol=1e-6)
 
 
 def test_mistakes_end_in_one_line(suite):
