@@ -74,6 +74,28 @@ def test_preparing_tunes_the_weight_of_total_variation(boxes) -> None:
     assert chosen == pytest.approx(alone.chosen["regularisation"], rel=1e-3)
 
 
+def test_conditions_stay_in_the_range_of_the_validation_images(boxes) -> None:
+    """Of a scan with other views and of another noise, the network is told what it knows."""
+    physics, validation = scan(), boxes(scan(), 3, "validation")
+    method = LearnedMethod(
+        lambda channels: Hybrid(channels, stages=1, widths=(4, 8)), Training(steps=2, batch=2, validate_every=2)
+    )
+    method.fit(boxes(physics, 4, "train"), validation)
+    seen: list[torch.Tensor] = []
+    method.network.stages[0].correction.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, 3:]))
+    _, y = validation.batch(range(3))
+    method.reconstruct(y, physics)
+    in_units = y / (validation.data_range * physics.norm)
+    known = conditions(Normalised(physics).direct(in_units), Normalised(physics))
+    torch.testing.assert_close(seen.pop(), known)
+    more = Radon(ParallelBeam(views(18), 27), SHAPE)
+    method.reconstruct(more.A(torch.rand(2, 1, *SHAPE)), more)
+    low, high = known.amin((0, 2, 3)), known.amax((0, 2, 3))
+    told = seen.pop().amin((0, 2, 3))
+    assert torch.all((told >= low - 1e-6) & (told <= high + 1e-6))
+    assert float(told[1]) == pytest.approx(float(low[1])) == pytest.approx(9 * 27 / (16 * 20))
+
+
 def test_the_network_for_images_of_one_channel_has_less_than_three_hundred_thousand_parameters() -> None:
     assert [sum(weight.numel() for weight in Hybrid(channels).parameters()) for channels in (1, 2)] == [
         162_430,
