@@ -210,7 +210,7 @@ class Normalised(LinearOperator):
 
 def spectral_norm(operator: LinearOperator, tol: float = 1e-5) -> float:
     """‖A‖, computed from AᵀA in float32; ``tol`` is of ‖A‖², relative."""
-    device = operator._device_holder.device
+    device, threads = operator._device_holder.device, torch.get_num_threads()
     size = math.prod(operator.domain)
 
     def normal(v: np.ndarray) -> np.ndarray:
@@ -225,5 +225,10 @@ def spectral_norm(operator: LinearOperator, tol: float = 1e-5) -> float:
     if size <= DENSE:  # faster than Lanczos, whose convergence also suffers from the clusters of small spectra
         dense = np.stack([normal(unit) for unit in np.eye(size)])
         return float(np.sqrt(np.linalg.eigvalsh(dense)[-1]))
-    largest = eigsh(ScipyOperator((size, size), normal, dtype=np.float64), k=1, v0=start, tol=tol)[0][0]
+    # SciPy's threads and PyTorch's take turns here, and each pool spins while the other works: ten times slower.
+    torch.set_num_threads(1)
+    try:
+        largest = eigsh(ScipyOperator((size, size), normal, dtype=np.float64), k=1, v0=start, tol=tol)[0][0]
+    finally:
+        torch.set_num_threads(threads)
     return float(np.sqrt(largest))

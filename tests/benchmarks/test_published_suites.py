@@ -77,7 +77,7 @@ def test_one_fit_serves_the_papers_image_and_fresh_phantoms(tmp_path: Path, no_p
         *(f"methods.hybrid.{change}" for change in HYBRID),
     )
     outcome = run_suite(loaded, tmp_path)
-    assert (outcome.done, outcome.failed) == (21, ())
+    assert (outcome.done, outcome.failed) == (18, ())
     fits = {path.parent.name.rsplit("-", 2)[0] for path in (tmp_path / "cells").glob("fresh-phantoms/*/fitted")}
     assert fits - {"direct"} == NETWORKS | {"tv"}
     assert len(list((tmp_path / "cells").glob("shepp-logan/*/fitted"))) == 1  # direct, which has nothing to fit
