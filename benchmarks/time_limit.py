@@ -29,17 +29,23 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         return
     message = f"the time limit of {seconds:g} s has passed"
     if threading.current_thread() is threading.main_thread():
+        has_passed = False
 
         def stop(number: int, frame: FrameType | None) -> None:
+            nonlocal has_passed
+            has_passed = True
             raise TimeLimitError(message)
 
         before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        # Python drops what is raised inside a callback of the garbage collector: once more every second, and at the end.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+        if has_passed:
+            raise TimeLimitError(message)
         return
     thread = threading.get_ident()
     timer = threading.Timer(seconds, raise_in, (thread, TimeLimitError))

@@ -325,7 +325,7 @@ def weighted_case(A: LinearOperator, weight: float, edge: float, epsilon: float 
         return found if epsilon is None else [*found, MeasurementBall(A, y, epsilon)]
 
     def method(o: Options) -> TunedMethod:
-        return ReweightedTotalVariation(Known(), weight, edge, epsilon, options=o)
+        return ReweightedTotalVariation(Known(), weight, edge, epsilon, rounds=1, options=o)
 
     return Case(A, penalty, terms, method, epsilon=epsilon, **options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
@@ -411,3 +412,10 @@ def test_memory_does_not_grow_with_the_number_of_test_images(suite, monkeypatch)
         return int((suite.parent / f"peak-{images}").read_text())
 
     assert peak(400) - peak(20) < 8 * 1024
+
+
+def test_a_time_limit_that_was_lost_is_raised_at_the_end() -> None:
+    """As where it comes inside a callback of the garbage collector, from which nothing is raised."""
+    lost = contextlib.suppress(TimeLimitError)
+    with pytest.raises(TimeLimitError, match=r"the time limit of 0\.05 s has passed"), time_limit(0.05), lost:
+        time.sleep(10)
