@@ -37,7 +37,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
             raise TimeLimitError(message)
 
         before = signal.signal(signal.SIGALRM, stop)
-        # Python drops what is raised inside a callback of the garbage collector: once more every second, and at the end.
+        # Python drops what is raised in a callback of the garbage collector: once more every second, and at the end.
         signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
         try:
             yield
