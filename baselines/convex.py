@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..physics import LinearOperator
 from .admm import ADMM
-from .data_terms import TransmissionLikelihood
+from .data_terms import MeasurementBall, TransmissionLikelihood
 from .first_order import FISTA, PrimalDual
 from .iteration import Solver, solve, warn_unless_converged
 from .objective import Objective
@@ -55,7 +55,8 @@ def minimise(
     terms: Callable[[Tensor, float], Sequence[Term]],
     options: Options,
     *,
-    holds_data: bool = False,
+    epsilon: float | None = None,
+    least: Tensor | None = None,
     start: Any = None,
     rough: bool = False,
 ) -> Estimate:
@@ -69,14 +70,18 @@ def minimise(
         y: measurements ``[B, *range]``.
         terms: penalties and constraints, for measurements in their unit, and this unit.
         options: what the user chose.
-        holds_data: whether a term already says how the image fits its data.
+        epsilon: ε of a :class:`MeasurementBall`, which then takes the place of the likelihood.
+        least: its m.
         start: where the same solver was left, on the same images.
         rough: only as accurate as comparing parameters needs, and without a warning.
     """
+    holds_data = epsilon is not None
     poisson = options.likelihood == "poisson" and not holds_data
     unit = 1.0 if poisson else unit_of(y)  # line integrals have no other
     y = y / unit
     model = list(terms(y, unit))
+    if epsilon is not None:
+        model.append(MeasurementBall(physics, y, epsilon, least))
     bounded = options.low is not None or options.high is not None
     if bounded:
         if physics.domain[0] == 2:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..physics import LinearOperator
 from .convex import Options, minimise
-from .data_terms import MeasurementBall
 from .least_squares import least_misfit
 from .method import Method
 from .terms import Term, TotalVariationTerm
@@ -108,8 +107,7 @@ class PriorImage(TunedMethod):
 
         def terms(y: Tensor, unit: float) -> list[Term]:
             own, anchored = (TotalVariationTerm(share * weight / unit) for share in (sparsity, 1.0))
-            model: list[Term] = [Anchored(anchored, anchor / unit), own]
-            return model if self.epsilon is None else [*model, MeasurementBall(physics, y, self.epsilon, least)]
+            return [Anchored(anchored, anchor / unit), own]
 
         x, state = minimise(
             "total variation around a prior image",
@@ -117,7 +115,8 @@ class PriorImage(TunedMethod):
             y,
             terms,
             self.options,
-            holds_data=self.epsilon is not None,
+            epsilon=self.epsilon,
+            least=least,
             start=state,
             rough=rough,
         )

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..physics import LinearOperator
 from .convex import Options, minimise
-from .data_terms import MeasurementBall
 from .gradient import gradient, joint_length, shrink
 from .least_squares import least_misfit
 from .method import Method
@@ -86,8 +85,7 @@ class ReweightedTotalVariation(TunedMethod):
         def step(profile: Tensor | None, state: Any) -> Estimate:
             def terms(y: Tensor, unit: float) -> list[Term]:
                 own = weight / unit
-                term = TotalVariationTerm(own) if profile is None else WeightedTotalVariationTerm(own, profile)
-                return [term] if self.epsilon is None else [term, MeasurementBall(physics, y, self.epsilon, least)]
+                return [TotalVariationTerm(own) if profile is None else WeightedTotalVariationTerm(own, profile)]
 
             return minimise(
                 "reweighted total variation",
@@ -95,7 +93,8 @@ class ReweightedTotalVariation(TunedMethod):
                 y,
                 terms,
                 self.options,
-                holds_data=self.epsilon is not None,
+                epsilon=self.epsilon,
+                least=least,
                 start=state,
                 rough=rough,
             )

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..physics import LinearOperator
 from .convex import Options, minimise
-from .data_terms import MeasurementBall
 from .generalised_variation import CurvatureTerm, SlopeTerm
 from .least_squares import least_misfit
 from .terms import Term, TotalVariationTerm
@@ -83,10 +82,18 @@ class ConstrainedTotalVariation(TunedMethod):
         least, state = start or (least_misfit(physics, y), None)
 
         def terms(y: Tensor, unit: float) -> list[Term]:
-            return [TotalVariationTerm(1.0, self.isotropic), MeasurementBall(physics, y, values["epsilon"], least)]
+            return [TotalVariationTerm(1.0, self.isotropic)]
 
         x, state = minimise(
-            "constrained total variation", physics, y, terms, self.options, holds_data=True, start=state, rough=rough
+            "constrained total variation",
+            physics,
+            y,
+            terms,
+            self.options,
+            epsilon=values["epsilon"],
+            least=least,
+            start=state,
+            rough=rough,
         )
         return Estimate(x, (least, state))
 
