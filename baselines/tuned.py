@@ -21,7 +21,7 @@ from .tuning_rules import Images, make_rule
 
 BUDGET = 12  # for each parameter: from there on less than a tenth of a decibel is left to gain
 ORACLE = "oracle: tuned on the test images, an upper bound and no result"
-TOGETHER = 2**21  # numbers of the images, or of their measurements, that are reconstructed in one batch
+TOGETHER = 2**18  # numbers of the images, or of their measurements, in one batch: larger ones leave the cache
 KEPT = 2**25  # numbers of the images whose states are kept to start from; a state is several times as large
 
 

@@ -32,9 +32,14 @@ def tasks(shrink: int) -> Mapping[str, Task]:
     """Problems of a number of images, and the solver of each; sides are divided by ``shrink``."""
     ct, mri = 128 // shrink, 256 // shrink
     wavelet, variation = WaveletTerm(parallel_mri.WEIGHT), TotalVariationTerm(parallel_mri.WEIGHT)
+
+    def denoising(side: int) -> Task:
+        return lambda batch: tv_denoising.problem(side, batch=batch), ADMM
+
     return {
         f"TV, CT {ct}² × 30 views, ADMM": (lambda batch: tv_ct.problem(ct, batch=batch), ADMM),
-        f"TV, denoising {mri}², ADMM": (lambda batch: tv_denoising.problem(mri, batch=batch), ADMM),
+        # Small images are bound by calls, large ones by memory: what an image gains in a batch ends in between.
+        **{f"TV, denoising {side}², ADMM": denoising(side) for side in (mri // 4, mri // 2, mri)},
         f"TV, 8 coils {mri}², ADMM": (lambda batch: parallel_mri.problem(mri, variation, batch), ADMM),
         f"ℓ1-wavelet, 8 coils {mri}², FISTA": (lambda batch: parallel_mri.problem(mri, wavelet, batch), FISTA),
     }
