@@ -40,6 +40,8 @@ class Hybrid(Network):
         x = argmin γ_k/2 ‖A x − y‖² + ½ ‖x − z‖²    where this has a closed form
         x = z + γ_k/10 d                            elsewhere, as for tomography
 
+    The last data step can be left out: it puts noise of the data back into an image that no network sees after it.
+
     d is what the measurements still ask for, as an image: filtered back-projection, zero filling or a Wiener filter
     make its gradient well conditioned. U_k is a small U-Net that starts at zero, c are the :func:`conditions`, kept
     within the range of the validation images: a network of one scan has not learned what to make of others (at twice
@@ -59,6 +61,7 @@ class Hybrid(Network):
         sparse_iterations: of ADMM, a multiple of five; 0 leaves t out.
         cg_iterations: of the ADMM-Net's solves where they have no closed form.
         flips: that a reconstruction averages over: 1 is none, 2 are left and right, 4 all.
+        data_last: whether the last stage ends with its data step too; noise-free data gain by it.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Hybrid(Network):
         sparse_iterations: int = 10,
         cg_iterations: int = 2,
         flips: int = 1,
+        data_last: bool = True,
     ) -> None:
         super().__init__()
         if (
@@ -94,10 +98,13 @@ class Hybrid(Network):
             "sparse_iterations": sparse_iterations,
             "cg_iterations": cg_iterations,
         }  # without flips, which change no weight
+        if not data_last:  # cards of others do not know the word
+            self.settings["data_last"] = False
         self.sparse_iterations = sparse_iterations
         self.start = ADMMNet(sparse_stages, cg_iterations=cg_iterations) if sparse_stages else None
         planes = (3 if sparse_iterations else 2) * channels + CONDITIONS
-        self.stages = nn.ModuleList(_Stage(planes, channels, widths, FLIPS[:flips]) for _ in range(stages))
+        held = [True] * (stages - 1) + [data_last]
+        self.stages = nn.ModuleList(_Stage(planes, channels, widths, FLIPS[:flips], data) for data in held)
         self.register_buffer("regularisation", torch.tensor(1e-3))
         self.register_buffer("lowest", torch.full((CONDITIONS,), -10.0))
         self.register_buffer("highest", torch.full((CONDITIONS,), 10.0))
@@ -175,17 +182,24 @@ class _DataStep:
 
 
 class _Stage(nn.Module):
-    """One stage. γ starts at 1: for the closed forms, whose data weigh as much as z, as in :class:`MoDL`."""
+    """One stage, with its data step or without.
 
-    def __init__(self, planes: int, channels: int, widths: Sequence[int], flips: Sequence[tuple[int, ...]]) -> None:
+    γ starts at 1: for the closed forms, whose data weigh as much as z, as in :class:`MoDL`.
+    """
+
+    def __init__(
+        self, planes: int, channels: int, widths: Sequence[int], flips: Sequence[tuple[int, ...]], data: bool
+    ) -> None:
         super().__init__()
         self.flips = flips
         self.correction = MultiScale(planes, channels, widths)
-        self.weight = nn.Parameter(torch.tensor(1.0).expm1().log())  # softplus keeps γ positive
+        # softplus keeps γ positive
+        self.weight = nn.Parameter(torch.tensor(1.0).expm1().log()) if data else None
 
     def forward(self, x: Tensor, known: Tensor, step: _DataStep) -> Tensor:
         d = step.residual(x)
-        return step(x + self.correct(torch.cat((x, d, known), dim=1)), d, softplus(self.weight))
+        z = x + self.correct(torch.cat((x, d, known), dim=1))
+        return z if self.weight is None else step(z, d, softplus(self.weight))
 
     def correct(self, planes: Tensor) -> Tensor:
         """U of planes; while nothing is trained, the mean over flips."""
