@@ -317,7 +317,6 @@ class HybridSpec(LearnedSpec):
     sparse_iterations: Annotated[int, Field(ge=0, multiple_of=5)] = 10
     cg_iterations: Count = 2
     flips: Literal[1, 2, 4] = 1
-    data_last: bool = True
     safeguard: Literal[False, "image", "edges"] = False
     regularisation: Positive | None = None
     sparsity: Positive | None = None
@@ -352,7 +351,6 @@ class HybridSpec(LearnedSpec):
             self.sparse_iterations,
             self.cg_iterations,
             self.flips,
-            self.data_last,
         )
 
     def build(self, seed: int) -> Method:

@@ -34,18 +34,6 @@ def test_untrained_it_is_proximal_point_iteration_where_data_steps_are_solved() 
     torch.testing.assert_close(network(y, physics), expected)
 
 
-def test_the_last_word_can_be_the_networks_instead_of_the_datas() -> None:
-    physics = Normalised(FourierSampling(cartesian_uniform(SHAPE, 2, 4)))
-    y = physics.A(torch.rand(2, 1, *SHAPE)) + 0.1 * torch.randn(2, *physics.range)
-    first, whole, open_ended = (
-        Hybrid(stages=stages, sparse_stages=0, data_last=held) for stages, held in ((1, True), (2, True), (2, False))
-    )
-    torch.testing.assert_close(open_ended(y, physics), first(y, physics))  # untrained, the last network adds nothing
-    assert (whole(y, physics) - first(y, physics)).abs().max() > 1e-3
-    assert open_ended.settings == {**whole.settings, "data_last": False}
-    assert len(list(open_ended.parameters())) == len(list(whole.parameters())) - 1
-
-
 def test_untrained_it_goes_on_from_admm_net_with_filtered_back_projection_of_the_residual() -> None:
     physics = Normalised(scan())
     y = physics.A(torch.rand(2, 1, *SHAPE))
