@@ -46,8 +46,8 @@ class Hybrid(Network):
     its sampling rate, that cost 3.6 dB). All is trained together, but for t.
 
     What its parts bring is a suite, ``hybrid-ablation``: mean PSNR of 100 random ellipses from 30 noisy views and of 24
-    brain slices from a quarter of the lines, after 400 steps of 2 images, each the mean of two trainings (which differ by
-    up to 0.2 dB without the ADMM-Net, and by 0.09 at most with it) ::
+    brain slices from a quarter of the lines, after 400 steps of 2 images, each the mean of two trainings (which deviate
+    by 0.1 dB, in the rows that leave something out by up to 0.2) ::
 
                              ellipses   brain
         as it is               32.47    32.02
@@ -59,10 +59,10 @@ class Hybrid(Network):
         ADMM-Net alone         31.92    31.22
 
     Where nothing is undersampled both cost more than they bring: for a blur, 1,000 steps end at 28.00 dB with them and
-    28.13 without (validation images). Tried and dropped: the gradient Aᵀ(y − A x) beside d (−1.5 dB), conjugate gradients
-    as data steps of tomography (−1.5), features or planes that go from stage to stage (−0.5 to 0), U-Nets at half the
-    resolution (−0.6 for MRI), starting from t instead of looking at it (flat), t − x instead of t (−0.1 after a blur), a
-    last stage without its data step (+0.07 after a blur, −0.10 for MRI).
+    at 28.13 without (validation images). Tried and dropped: the gradient Aᵀ(y − A x) beside d (−1.5 dB), conjugate
+    gradients as data steps of tomography (−1.5), features or planes that go from stage to stage (−0.5 to 0), U-Nets at
+    half the resolution (−0.6 for MRI), starting from t instead of looking at it (flat), t − x instead of t (−0.1 after
+    a blur), a last stage without its data step (+0.07 after a blur, −0.10 for MRI).
 
     Args:
         channels: of the image; 1, or 2 for complex images.
