@@ -267,7 +267,7 @@ def sweep(
     units: str,
     named: Mapping[int, str],
 ) -> Drawn:
-    """Mean score over a swept value, with bands of the 95 % interval.
+    """Mean score over a swept value, with the 95 % interval.
 
     Args:
         panels: points by method, by title.
@@ -289,8 +289,12 @@ def sweep(
             frame(ax, "both")
             for method, curve in panel.items():
                 look, (x, mean, low, high) = looks[method], np.array(sorted(curve)).T
-                ax.fill_between(x, low, high, color=look.colour, alpha=0.18, lw=0)
-                (handles[method],) = ax.plot(x, mean, color=look.colour, marker=look.marker, ms=5, lw=1.6)
+                if named:  # nothing lies between two places
+                    ax.vlines(x, low, high, color=look.colour, alpha=0.5)
+                else:
+                    ax.fill_between(x, low, high, color=look.colour, alpha=0.18, lw=0)
+                joined = "none" if named else "-"
+                (handles[method],) = ax.plot(x, mean, color=look.colour, marker=look.marker, ms=5, lw=1.6, ls=joined)
             ax.set_title(wrap(title, 44), fontsize=9, weight="bold")
             ax.set_xlabel(across)
         values = sorted({point[0] for panel in panels.values() for curve in panel.values() for point in curve})
