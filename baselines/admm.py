@@ -44,7 +44,8 @@ class ADMM:
     The penalties are those of :meth:`Objective.first_penalties`, of the direct reconstruction at first and after ten
     iterations of the image that is then there, whose edges are about those of the optimum. They are about as good as
     the best constant ones; residual balancing (Boyd et al. 2011, §3.4.1) lowers them too far. Between blocks of
-    iterations z + u is extrapolated by Anderson acceleration, which takes a third of the iterations off.
+    iterations z + u is extrapolated by Anderson acceleration, which takes a third of the iterations off. Gradients go
+    through everything but the penalties and the coefficients of that extrapolation; the optimum depends on neither.
     """
 
     objective: Objective
@@ -110,7 +111,7 @@ class ADMM:
         u = objective.start() if start is None else start.admm.x
         z = stack.analysis(u)
         if start is None:
-            return Scaled(ADMMState(u, z, torch.zeros_like(z)), objective.first_penalties(z, stack))
+            return Scaled(ADMMState(u, z, torch.zeros_like(z)), objective.first_penalties(z, stack).detach())
         return self._penalised(*start)
 
     def _penalised(self, state: ADMMState, rho: Tensor) -> Scaled:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from .steps import like
 
 REGULARISATION = 1e-8  # of the least-squares problem, relative to its trace
 
@@ -35,7 +38,7 @@ def anderson(
         length = difference.flatten(1).norm(dim=1)
         now = length / value.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
         better = (now < residual) & (residual > tol)
-        best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), value, best)
+        best = torch.where(like(better, value), value, best)
         residual = torch.where(better, now, residual)
         if (residual <= tol).all():
             break
@@ -46,24 +49,36 @@ def anderson(
 class Combination:
     """Σ α_i f(x_i) of each image over the last values f(x_i), each given with its difference f(x_i) − x_i, ``[B, …]``.
 
+    The coefficients carry no gradients: a fixed point does not depend on the way that led there.
+
     Args:
         memory: how many are kept.
     """
 
     def __init__(self, memory: int) -> None:
-        self.memory, self.count = memory, 0
-        self.values, self.differences = torch.empty(0), torch.empty(0)  # [B, memory, N]
+        self.memory = memory
+        self.values: list[Tensor] = []
+        self.differences: list[Tensor] = []
+        self.gram = torch.empty(0)  # inner products of the differences, [B, n, n]
 
     def __call__(self, value: Tensor, difference: Tensor) -> Tensor:
-        if not self.count:
-            self.values, self.differences = (value.new_empty(len(value), self.memory, value[0].numel()) for _ in "vd")
-        slot, self.count = self.count % self.memory, self.count + 1
-        self.values[:, slot], self.differences[:, slot] = value.flatten(1), difference.flatten(1)
-        rows = self.differences[:, : self.count]
-        gram = (rows @ rows.transpose(1, 2)).double()
+        if not self.values:
+            self.gram = value.new_empty(len(value), 0, 0, dtype=torch.float64)
+        self.values.append(value)
+        self.differences.append(difference.detach().flatten(1))
+        products = [torch.linalg.vecdot(each, self.differences[-1]) for each in self.differences]
+        gram = pad(self.gram, (0, 1, 0, 1))
+        gram[:, -1] = gram[:, :, -1] = torch.stack(products, 1)
+        if len(self.values) > self.memory:
+            del self.values[0], self.differences[0]
+            gram = gram[:, 1:, 1:]
+        self.gram = gram
         trace = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(value.dtype).tiny)
-        identity = torch.eye(rows.shape[1], dtype=gram.dtype, device=gram.device)
-        gram = gram / trace[:, None, None] + REGULARISATION * identity
-        weights = torch.linalg.solve_ex(gram, torch.ones_like(gram[:, :, :1])).result[..., 0]
-        weights = (weights / weights.sum(1, keepdim=True)).to(rows)
-        return (weights[:, None] @ self.values[:, : self.count])[:, 0].view_as(value)
+        identity = torch.eye(len(self.values), dtype=gram.dtype, device=gram.device)
+        scaled = gram / trace[:, None, None] + REGULARISATION * identity
+        weights = torch.linalg.solve_ex(scaled, torch.ones_like(scaled[:, :, :1])).result[..., 0]
+        weights = (weights / weights.sum(1, keepdim=True)).to(value)
+        combined = torch.zeros_like(value)
+        for weight, old in zip(weights.unbind(1), self.values, strict=True):
+            combined = torch.addcmul(combined, like(weight, old), old)
+        return combined

@@ -51,9 +51,8 @@ def solve(solver: Solver, tol: float, max_iter: int, start: Any = None, look: Wa
     """Iterate until every image has its gap under ``tol``; each keeps its first iterate that has.
 
     What an image gets therefore does not depend on the others of its batch. ``look`` is given the unknowns and their
-    gaps at every check. Where the measurements carry gradients, so does the result: through the iterations, which come
-    near those of the optimum as they do, up to what a solver adapts to the data on its way; the first-order solvers
-    adapt least.
+    gaps at every check. Where the measurements carry gradients, so does the result: through the iterations, whose
+    gradients come near that of the optimum as they do.
     """
     done: Tensor | None = None
     for count, progress in enumerate(solver.iterate(start), start=1):
