@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, softplus
 
-from ..baselines import Options, TotalVariation
+from ..baselines import TotalVariation
 from ..baselines.admm import ADMM
 from ..baselines.iteration import CHECK_EVERY, solve
 from ..baselines.method import Fit
 from ..baselines.objective import Objective
 from ..baselines.terms import TotalVariationTerm
+from ..baselines.tuned import Estimate, TunedMethod
 from ..data.problem import Problem
 from ..physics import LinearOperator
 from .admm_net import ADMMNet
@@ -117,10 +119,7 @@ class Hybrid(Network):
         self.highest.copy_(known.amax(0))
         if not self.sparse_iterations:
             return Fit()
-        fits = []
-        for problem in validations:
-            method = TotalVariation(options=Options(max_iter=self.sparse_iterations, tol=1e-6))
-            fits.append(method.fit(problem, problem))
+        fits = [_Truncated(self.sparse_iterations).fit(problem, problem) for problem in validations]
         logarithms = [math.log(fit.chosen["regularisation"]) for fit in fits]
         self.regularisation.fill_(math.exp(sum(logarithms) / len(fits)))
         return Fit(
@@ -150,8 +149,28 @@ class Hybrid(Network):
         if not self.sparse_iterations:
             return y.new_zeros(len(y), 0, *physics.domain[1:])
         with torch.set_grad_enabled(torch.is_grad_enabled() and y.requires_grad):
-            objective = Objective(physics, y, [TotalVariationTerm(float(self.regularisation))])
-            return solve(ADMM(objective), 0.0, self.sparse_iterations).x
+            return _truncated(y, physics, float(self.regularisation), self.sparse_iterations)
+
+
+class _Truncated(TunedMethod):
+    """t as a method of its own, whose λ is tuned. Every λ starts anew: what the network sees has no warm start."""
+
+    group = "classical"
+    searched = TotalVariation.searched
+
+    def __init__(self, iterations: int) -> None:
+        super().__init__({parameter.name: None for parameter in self.searched})
+        self.iterations = iterations
+
+    def estimate(
+        self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
+    ) -> Estimate:
+        return Estimate(_truncated(y, physics, values["regularisation"], self.iterations))
+
+
+def _truncated(y: Tensor, physics: LinearOperator, regularisation: float, iterations: int) -> Tensor:
+    objective = Objective(physics, y, [TotalVariationTerm(regularisation)])
+    return solve(ADMM(objective), 0.0, iterations).x
 
 
 def _conditions_of(problem: Problem) -> Tensor:
