@@ -16,6 +16,7 @@ from ..data.whole_file import remove_leftovers
 from ..unrolled.distributed import Place, current_place
 from ..unrolled.learning_curve import PICTURE, TABLE
 from ..unrolled.mixture import Mixture
+from ..unrolled.trainer import CheckpointError
 from . import packaged
 from .environment import environment, machine
 from .run_folder import RunFolder, alone, read_json, write_json, write_text
@@ -96,7 +97,7 @@ def _made(cell: Cell, method: Method, folder: Path, measurements: Path, place: P
     resumes = place.share(any(unfinished.iterdir()))
     try:
         made = method.fit(*_problems(cell, measurements), unfinished)
-    except ValueError as error:
+    except CheckpointError as error:
         if not resumes:
             raise
         logger.warning("%s: an interrupted fit cannot go on and begins anew (%s)", cell.title, error)

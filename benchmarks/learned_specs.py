@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .classical_specs import TuningSpec
 from .spec import Count, MethodSpec, NonNegative, Positive, mistake
-from .training_specs import LearnedSpec
+from .training_specs import AugmentationSpec, LearnedSpec
 
 if TYPE_CHECKING:
     from ..baselines.method import Method
     from ..unrolled.contract import Network
     from ..unrolled.denoiser import DenoisingNetwork
+
+
+def _odd(size: int) -> int:
+    if size % 2 == 0:
+        raise mistake(f"{size} is even, and a kernel has a middle; take {size - 1} or {size + 1}")
+    return size
+
+
+Odd = Annotated[int, Field(ge=3), AfterValidator(_odd)]
+
+
+def _for_one_operator(spec: LearnedSpec, tuning: TuningSpec) -> None:
+    """What is tuned after training, on one operator and never on the images that training is judged by."""
+    if spec.train_on:
+        raise mistake("its numbers are tuned for one operator; leave train_on out", "train_on")
+    if tuning.rule == "oracle":
+        raise mistake("a network must not see test images in training, not even an oracle's", "tuning", "rule")
 
 
 class UNetSpec(LearnedSpec):
@@ -38,7 +55,7 @@ class ADMMNetSpec(LearnedSpec):
 
     kind: Literal["admm-net"]
     stages: Count = 8
-    kernel: Annotated[int, Field(ge=3)] = 3
+    kernel: Odd = 3
     knots: Annotated[int, Field(ge=3)] = 101
     cg_iterations: Count = 3
     title: ClassVar[str] = "ADMM-Net"
@@ -130,7 +147,7 @@ class ADMMCSNetSpec(LearnedSpec):
     kind: Literal["admm-csnet"]
     stages: Count = 5
     features: Count = 32
-    kernel: Annotated[int, Field(ge=3)] = 5
+    kernel: Odd = 5
     knots: Annotated[int, Field(ge=3)] = 101
     cg_iterations: Count = 3
     title: ClassVar[str] = "ADMM-CSNet"
@@ -147,7 +164,7 @@ class VariationalNetworkSpec(LearnedSpec):
     kind: Literal["variational-network"]
     stages: Count = 10
     filters: Count = 24
-    kernel: Annotated[int, Field(ge=3)] = 11
+    kernel: Odd = 11
     centres: Annotated[int, Field(ge=2)] = 31
     title: ClassVar[str] = "Variational network"
 
@@ -175,6 +192,17 @@ class PlugAndPlayNetworkSpec(LearnedSpec):
     def _levels_are_a_range(self) -> PlugAndPlayNetworkSpec:
         if self.levels[0] >= self.levels[1]:
             raise mistake(f"levels are {self.levels}, expected the lowest first and another highest", "levels")
+        return self
+
+    @model_validator(mode="after")
+    def _a_denoiser_learns_from_images_and_white_noise(self) -> PlugAndPlayNetworkSpec:
+        _for_one_operator(self, self.tuning)
+        if self.training.loss == "measurement-splitting":
+            raise mistake("a denoiser has nothing to split; take mse", "training", "loss")
+        if self.training.augment != AugmentationSpec():
+            raise mistake(
+                "a denoiser is trained on images that are not measured anew; leave it out", "training", "augment"
+            )
         return self
 
     def network(self, channels: int) -> DenoisingNetwork:
@@ -336,6 +364,11 @@ class HybridSpec(LearnedSpec):
             ):
                 which = {"sparsity": "image", "edge": "edges"}.get(name, "image or edges")
                 raise mistake(f"{name} belongs to a safeguard that is not there; add safeguard: {which}", name)
+        if self.safeguard:
+            _for_one_operator(self, self.tuning)
+        else:
+            for name in sorted({"tol", "max_iter", "tuning"} & self.model_fields_set):
+                raise mistake(f"{name} belongs to a safeguard that is not there; add safeguard: image or edges", name)
         if self.epsilon is not None and self.regularisation is not None:
             raise mistake("with epsilon the data are a constraint, and regularisation has no meaning", "regularisation")
         return self

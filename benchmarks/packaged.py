@@ -124,7 +124,7 @@ def _replace(target: Path, fitted: Path, card: dict[str, Any]) -> None:
 
 
 def _halve(weights: Path) -> None:
-    """Keep kernels in half precision: half the size, and convolutions round them to bf16 anyway. Scalars stay."""
+    """Keep kernels and tables in half precision: half the size, 1/2048 of their values. Scalars and biases stay."""
     from ..unrolled.weights_io import read_tensors, write_tensors
 
     tensors, metadata = read_tensors(weights)

@@ -125,6 +125,10 @@ class Blur(LinearOperator):
         y = torch.cat((y, y.flip(-1)), dim=-1)
         return periodic_filter(y, self.wiener)[..., :height, :width]
 
+    @property
+    def has_closed_prox(self) -> bool:
+        return self.boundary == "circular"
+
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **options: Any) -> Tensor:
         """Circular: F⁻¹ (γ H̄ F y + F z) / (1 + γ |H|²) with one γ per image; otherwise conjugate gradients."""
         if self.boundary != "circular":

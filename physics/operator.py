@@ -86,6 +86,11 @@ class LinearOperator(LinearPhysics):
         return None
 
     @property
+    def has_closed_prox(self) -> bool:
+        """Whether :meth:`prox_l2` is a closed form: where a subclass has one of its own, unless it says otherwise."""
+        return type(self).prox_l2 is not LinearOperator.prox_l2
+
+    @property
     def normal_spectrum(self) -> Tensor:
         """The spectrum of the circular convolution nearest to AᵀA, computed once; ``[H, W]``, as in ``fft2``.
 
@@ -187,6 +192,10 @@ class Normalised(LinearOperator):
     def fourier_normal(self) -> Tensor | None:
         spectrum = self.operator.fourier_normal
         return None if spectrum is None else spectrum / self.scale**2
+
+    @property
+    def has_closed_prox(self) -> bool:
+        return self.operator.has_closed_prox
 
     @property
     def normal_spectrum(self) -> Tensor:

@@ -55,6 +55,10 @@ class Subset(LinearOperator):
     def fourier_normal(self) -> Tensor | None:
         return None if self.sampling is None else self.sampling.fourier_normal
 
+    @property
+    def has_closed_prox(self) -> bool:
+        return self.sampling is not None
+
     def A(self, x: Tensor) -> Tensor:
         return self.keep * self.operator.A(x)
 

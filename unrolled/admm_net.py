@@ -72,6 +72,7 @@ class ADMMNet(Network):
         state = ADMMState(x, z, torch.zeros_like(z))
         for stage in self.stages:
             state = self.run(stage, state, problem)
+            self.show(state.x)
         return self.last(state.z - state.u, state.x, problem)
 
 

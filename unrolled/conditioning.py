@@ -40,7 +40,9 @@ def noise_level(x: Tensor) -> Tensor:
 
 
 def sampled_fraction(physics: LinearOperator) -> float:
-    """Measured numbers for each number of the image, at most one; of k-space the sampled part, whatever the coils."""
-    if physics.support is not None:
-        return float(physics.support.float().mean())
-    return min(1.0, math.prod(physics.range) / math.prod(physics.domain))
+    """The measured part of a measurement, less where even the whole has fewer numbers than the image.
+
+    Of k-space this is the sampled part, whatever the coils.
+    """
+    measured = 1.0 if physics.support is None else float(physics.support.float().mean())
+    return measured * min(1.0, math.prod(physics.range) / math.prod(physics.domain))

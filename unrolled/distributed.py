@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(hours=12)  # of processes that wait for the first one, which simulates all measurements alone
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def current_place() -> Place:
 
 
 def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 @contextmanager
@@ -91,7 +94,7 @@ def place(device: str | None = None) -> Iterator[Place]:
     """
     try:
         chosen = torch.device(device) if device else default_device()
-        torch.empty(0, device=chosen)
+        chosen = torch.empty(0, device=chosen).device  # with the number of a CUDA device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
     size = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun tells each process of the others
@@ -100,7 +103,7 @@ def place(device: str | None = None) -> Iterator[Place]:
         torch.cuda.set_device(chosen)
     here = Place(chosen, int(os.environ.get("RANK", "0")), size)
     if size > 1:
-        distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     token = _current.set(here)
     try:
         yield here

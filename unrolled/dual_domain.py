@@ -58,7 +58,7 @@ class DualDomain(Network):
 
     def repair(self, y: Tensor) -> Tensor:
         """y + N(y)."""
-        size = y.square().mean(tuple(range(1, y.ndim)), keepdim=True).sqrt().clamp_min(torch.finfo(y.dtype).tiny)
+        size = y.square().mean(tuple(range(1, y.ndim)), keepdim=True).clamp_min(torch.finfo(y.dtype).tiny).sqrt()
         if y.shape[1] == 2:
             return y + size * from_planes(self.measurement(to_planes(y / size, 2)), y.shape[1:])
         real = to_planes(y / size, 1)

@@ -184,8 +184,8 @@ class _DataStep:
 
     def __init__(self, y: Tensor, physics: LinearOperator) -> None:
         self.y, self.physics, self.gain = y, physics, mean_eigenvalue(physics)
-        operator, _ = unwrapped(physics)
-        self.solved = type(operator).prox_l2 is not LinearOperator.prox_l2
+        whole, _ = unwrapped(physics)  # a part of a scan, in training without truths, takes the steps of the whole
+        self.solved = whole.has_closed_prox
 
     def residual(self, x: Tensor) -> Tensor:
         """d."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -73,15 +74,27 @@ class LearnedMethod(Method):
             TrainingDivergedError: if NaN or infinity comes up even with small steps.
             ValueError: if a split is empty, or ``folder`` holds another training.
         """
+        for name, problem in (("training", train), ("validation", validation)):
+            if not all(map(len, _parts(problem))):
+                raise ValueError(f"no {name} images; the dataset must put at least one into that split")
         network = self.initial_network(train.physics.domain[0])
         data_range, device = train.data_range, current_place().device
         prepared = network.prepare([UnitProblem(part, data_range) for part in _parts(validation)])
+        moved: dict[LinearOperator, LinearOperator] = {}  # training and validation share an operator
+
+        def there(physics: LinearOperator) -> LinearOperator:
+            if physics._device_holder.device == device:
+                return physics
+            if physics not in moved:
+                moved[physics] = copy.deepcopy(physics).to(device)  # the original goes on simulating where it is
+            return moved[physics]
+
         fit = train_network(
             network,
             self.training,
             self.seed,
-            [UnitProblem(part, data_range, device, self.training.augment) for part in _parts(train)],
-            [UnitProblem(part, data_range, device) for part in _parts(validation)],
+            [UnitProblem(p, data_range, there(p.physics), self.training.augment) for p in _parts(train)],
+            [UnitProblem(p, data_range, there(p.physics)) for p in _parts(validation)],
             folder,
         )
         self.network = network

@@ -63,7 +63,7 @@ class RegularisationMaps(Network):
 
     def weights(self, x: Tensor, gain: float) -> Tensor:
         """Λ, ``[B, 1, H, W]``, of direct reconstructions ``[B, *domain]`` of an operator with this mean eigenvalue."""
-        seen = x if x.shape[1] == 1 else x.square().sum(1, keepdim=True).sqrt()
+        seen = x if x.shape[1] == 1 else x.square().sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
         return 0.05 * gain * softplus(self.predict(seen) + math.log(math.e - 1))
 
 

@@ -32,6 +32,10 @@ REWINDS = 5
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
 
+class CheckpointError(ValueError):
+    """What an interrupted training left belongs to another one, or is damaged."""
+
+
 class TrainingDivergedError(RuntimeError):
     """Training met NaN or infinity again and again, with ever smaller steps."""
 
@@ -113,7 +117,7 @@ class Trainer:
                     self.seconds = time.monotonic() - began
                     row = self.validate(sum(losses) / len(losses))
                     losses.clear()
-                    if math.isnan(row["validation_psnr"]):
+                    if not row["validation_psnr"] > -math.inf:  # an image that is not finite
                         self.rewind(good)
                     else:
                         good = self.snapshot()
@@ -218,7 +222,7 @@ class Trainer:
         """Go on from a file of :meth:`save`, where there is one; the first process reads it for all.
 
         Raises:
-            ValueError: when the file is of another training, or damaged.
+            CheckpointError: when the file is of another training, or damaged.
         """
         state, error = None, None
         if path is not None and path.exists():
@@ -228,7 +232,7 @@ class Trainer:
                 error = str(problem)
         state, error = self.place.share((state, error))
         if error:
-            raise ValueError(error)
+            raise CheckpointError(error)
         if state:
             self.restore(*state)
 

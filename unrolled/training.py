@@ -38,7 +38,7 @@ class Training:
         average: decay of the exponential average of the weights, which is what is validated and kept; shorter at the
             start, so that the average never looks back further than a tenth of the steps.
         clip: bound on the norm of the gradient.
-        validate_every: steps between validations, each a point from which an interrupted training can go on.
+        validate_every: steps between validations, which NaN or infinity sends training back to.
         patience: validations without a better PSNR after which training stops; never when None.
         deep_supervision: weight of the mean loss of the images that a network shows on its way.
         withheld: share of the measured entries that measurement splitting withholds from the network.
@@ -103,11 +103,8 @@ def train(
 
     Raises:
         TrainingDivergedError: when going back did not help.
-        ValueError: when there are no images, or ``folder`` holds another training.
+        ValueError: when ``folder`` holds another training, and for a batch that processes cannot share.
     """
-    for name, parts in (("training", problems), ("validation", validations)):
-        if not parts or not all(map(len, parts)):
-            raise ValueError(f"no {name} images; the dataset must put at least one into that split")
     place = current_place()
     if training.batch < place.size:
         raise ValueError(f"a batch of {training.batch} images cannot be shared by {place.size} processes")

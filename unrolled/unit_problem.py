@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-
-import torch
 from torch import Tensor
 
 from ..data.problem import Problem
-from ..physics import Normalised
+from ..physics import LinearOperator, Normalised
 from .augmentation import Augmentation, Augmented
 
 
 class UnitProblem(Problem):
     """A problem in the network's units: images divided by the data range, the operator by its norm.
 
-    Images stay where they are; the operator is on the device that the network runs on.
-
     Args:
         problem: in the units of the dataset.
         data_range: of the dataset.
-        device: of the operator.
+        physics: its operator, perhaps on another device; the problem's own when None.
         augmentation: of the pairs of :meth:`pair`.
     """
 
@@ -28,14 +23,12 @@ class UnitProblem(Problem):
         self,
         problem: Problem,
         data_range: float,
-        device: torch.device | None = None,
+        physics: LinearOperator | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.problem, self.scale = problem, data_range
-        physics = problem.physics
-        self.norm = physics.norm if len(problem) else 1.0
-        if device is not None and physics._device_holder.device != device:
-            physics = copy.deepcopy(physics).to(device)  # the original goes on simulating where it is
+        physics = physics or problem.physics
+        self.norm = problem.physics.norm if len(problem) else 1.0
         self.physics = Normalised(physics) if len(problem) else physics
         self.data_range = problem.data_range / data_range
         self.ids, self.patients = problem.ids, problem.patients

@@ -22,6 +22,7 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
+from isocenter.baselines import PriorImage
 from isocenter.benchmarks import cells, runner
 from isocenter.benchmarks.metrics import NAMES
 from isocenter.benchmarks.run_folder import DiskFullError, RunFolder, alone, disk_is_full
@@ -171,6 +172,22 @@ class TestKills:
         assert run(suite, *overrides, tasks=["denoising"]).failed == ()
         assert results(suite.parent / "run") == results(suite.parent / "whole")
         assert "begins anew" in (suite.parent / "run" / "log.txt").read_text()
+
+    def test_a_training_survives_the_failure_of_what_is_tuned_after_it(self, suite, monkeypatch):
+        overrides = ["data.train=4", "reference=hybrid", "tasks.denoising.methods=null"]
+        hybrid = "stages: 1, widths: [2, 2], sparse_stages: 0, sparse_iterations: 0, safeguard: image"
+        overrides += [f"methods=[{{kind: hybrid, {hybrid}, training: {{steps: 4, batch: 2}}}}]"]
+
+        def fails(self, train, validation, folder=None):
+            raise ValueError("this rule chooses one parameter")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PriorImage, "fit", fails)
+            assert run(suite, *overrides, tasks=["denoising"]).done == 0
+            victim = cell(suite.parent / "run", "denoising", "hybrid-0")
+            trained = (victim / "fit" / "training.safetensors").read_bytes()
+            run(suite, *overrides, tasks=["denoising"], retry_failed=True)
+            assert (victim / "fit" / "training.safetensors").read_bytes() == trained
 
 
 def touches(event: str, args: tuple, folder: Path) -> bool:

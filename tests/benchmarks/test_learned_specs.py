@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ from isocenter.benchmarks import report
 from isocenter.benchmarks.learned_specs import SPECS
 from isocenter.benchmarks.runner import expand, open_tasks, run_suite
 from isocenter.benchmarks.schema import load_suite
+from isocenter.benchmarks.yaml_lines import SuiteError
 from isocenter.unrolled import LearnedMethod, training
 
 SMALL = {
@@ -33,6 +35,14 @@ SMALL = {
     "deep-equilibrium": "depth: 3, width: 4, iterations: 15",
     "pnp-network": "widths: [4, 6], max_iter: 3, tuning: {budget: 4}",
 }
+MISTAKES = [
+    ("admm-net", "kernel: 4", "4 is even, and a kernel has a middle; take 3 or 5"),
+    ("hybrid", "max_iter: 9", "max_iter belongs to a safeguard that is not there"),
+    ("hybrid", "safeguard: edges, tuning: {rule: oracle}", "a network must not see test images in training"),
+    ("hybrid", "safeguard: image, train_on: [tomography]", "its numbers are tuned for one operator"),
+    ("pnp-network", "training: {loss: measurement-splitting}", "a denoiser has nothing to split"),
+    ("pnp-network", "training: {augment: {flips: true}}", "a denoiser is trained on images that are not measured anew"),
+]
 DATA = "kind: phantoms, family: dival-ellipses, size: 16, train: 2, validation: 1, test: 1"
 SUITE = f"""\
 name: all
@@ -54,6 +64,13 @@ tasks:
 methods:
 """
 TRAINING = "training: {steps: 2, batch: 2, validate_every: 2, warmup: 0}"
+
+
+@pytest.mark.parametrize(("kind", "options", "message"), MISTAKES)
+def test_mistakes_are_found_before_anything_is_trained(tmp_path: Path, kind: str, options: str, message: str) -> None:
+    (tmp_path / "wrong.yaml").write_text(SUITE + f"  - {{kind: {kind}, {options}}}\n")
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        load_suite(tmp_path / "wrong.yaml")
 
 
 def test_every_kind_is_trained_kept_and_loaded_on_real_and_on_complex_images(

@@ -15,6 +15,7 @@ from isocenter.physics.fourier import FourierSampling
 from isocenter.physics.multicoil import MultiCoilSampling
 from isocenter.physics.pointwise import Identity, Inpaint
 from isocenter.physics.psf import gaussian_psf, motion_psf
+from isocenter.physics.subset import Subset
 from torch import Tensor
 
 
@@ -129,6 +130,16 @@ def test_prox_is_the_solution_of_the_normal_equations() -> None:
     for i, g in enumerate(gamma):
         expected = torch.linalg.solve(g * M.T @ M + torch.eye(6, dtype=M.dtype), g * M.T @ y[i] + z[i].flatten())
         torch.testing.assert_close(x[i].flatten(), expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(("boundary", "closed"), [("circular", True), ("reflect", False), ("valid", False)])
+def test_operators_know_whether_their_prox_is_a_closed_form(boundary, closed) -> None:
+    blur = Blur(torch.ones(3, 3) / 9, (12, 12), boundary)
+    assert Normalised(blur).has_closed_prox is closed
+    assert not Subset(blur, torch.ones(blur.range)).has_closed_prox
+    z, y = torch.randn(1, *blur.domain), torch.randn(1, *blur.range)
+    never = blur.prox_l2(z, y, 1.0, start=torch.zeros_like(z), max_iter=0)
+    assert bool(never.any()) is closed  # conjugate gradients stay where they start
 
 
 def test_normalised_is_the_same_problem_on_another_scale() -> None:

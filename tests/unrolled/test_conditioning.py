@@ -9,6 +9,7 @@ import torch
 from isocenter.physics import Downsample, FourierSampling, LinearOperator, MultiCoilSampling, ParallelBeam, Radon, views
 from isocenter.physics.masks import cartesian_uniform
 from isocenter.physics.pointwise import Identity
+from isocenter.physics.subset import Subset
 from isocenter.unrolled import ItNet, LearnedMethod, Network, Training, UNetPostProcessing, full_precision
 from isocenter.unrolled.conditioning import conditions, noise_level, sampled_fraction
 from isocenter.unrolled.mixture import Mixture
@@ -51,6 +52,7 @@ def test_noise_level_scales_with_the_image_and_leaves_out_what_is_not_seen(boxes
         (Downsample(SHAPE, 2), 1 / 4),
         (Radon(ParallelBeam(views(6), detectors=32), SHAPE), 6 * 32 / 24**2),
         (Radon(ParallelBeam(views(60), detectors=32), SHAPE), 1.0),
+        (Subset(Radon(ParallelBeam(views(6), detectors=32), SHAPE), torch.arange(32) < 8), 6 * 8 / 24**2),
     ],
 )
 def test_sampled_fraction(physics: LinearOperator, fraction: float) -> None:

@@ -153,6 +153,23 @@ def test_nan_rewinds_and_halves_the_step_and_gives_up_in_the_end(boxes: type) ->
         LearnedMethod(Bias, SHORT).fit(forever, validation)
 
 
+def test_an_infinite_validation_image_sends_training_back(boxes: type) -> None:
+    class Burst(Bias):
+        bad = True
+
+        def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
+            x = super().forward(y, physics)
+            if self.training or not Burst.bad:
+                return x
+            Burst.bad = False
+            return x + math.inf
+
+    physics = Identity(SHAPE)
+    fit = LearnedMethod(Burst, SHORT).fit(boxes(physics, 4, "train"), boxes(physics, 1, "validation"))
+    assert "went back 1 time" in fit.warnings[0]
+    assert all(math.isfinite(row["validation_psnr"]) for row in fit.curve)
+
+
 def test_stops_when_patience_is_over_and_keeps_the_best(boxes: type) -> None:
     class Wrong(Bias):
         """Gets worse with every step on validation images, which are in evaluation mode."""
