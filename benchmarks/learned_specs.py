@@ -357,18 +357,14 @@ class HybridSpec(LearnedSpec):
 
     @model_validator(mode="after")
     def _the_safeguard_knows_what_is_given(self) -> HybridSpec:
-        known = {False: set(), "image": {"sparsity"}, "edges": {"edge"}}[self.safeguard]
-        for name in ("regularisation", "sparsity", "edge", "epsilon"):
-            if getattr(self, name) is not None and name not in known | (
-                {"regularisation", "epsilon"} if known else set()
-            ):
+        common = ("regularisation", "epsilon", "tol", "max_iter", "tuning")
+        known = {False: (), "image": (*common, "sparsity"), "edges": (*common, "edge")}[self.safeguard]
+        for name in (*common, "sparsity", "edge"):
+            if name not in known and getattr(self, name) != HybridSpec.model_fields[name].default:
                 which = {"sparsity": "image", "edge": "edges"}.get(name, "image or edges")
                 raise mistake(f"{name} belongs to a safeguard that is not there; add safeguard: {which}", name)
         if self.safeguard:
             _for_one_operator(self, self.tuning)
-        else:
-            for name in sorted({"tol", "max_iter", "tuning"} & self.model_fields_set):
-                raise mistake(f"{name} belongs to a safeguard that is not there; add safeguard: image or edges", name)
         if self.epsilon is not None and self.regularisation is not None:
             raise mistake("with epsilon the data are a constraint, and regularisation has no meaning", "regularisation")
         return self
