@@ -94,12 +94,9 @@ def _made(cell: Cell, method: Method, folder: Path, measurements: Path, place: P
     fitted, unfinished, partial = (folder / name for name in ("fitted", "fit", "fitted.partial"))
     unfinished.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder, "fit.json")
-    resumes = place.share(any(unfinished.iterdir()))
     try:
         made = method.fit(*_problems(cell, measurements), unfinished)
     except CheckpointError as error:
-        if not resumes:
-            raise
         logger.warning("%s: an interrupted fit cannot go on and begins anew (%s)", cell.title, error)
         if place.first:
             shutil.rmtree(unfinished)

@@ -27,9 +27,8 @@ class UnitProblem(Problem):
         augmentation: Augmentation | None = None,
     ) -> None:
         self.problem, self.scale = problem, data_range
-        physics = physics or problem.physics
-        self.norm = problem.physics.norm if len(problem) else 1.0
-        self.physics = Normalised(physics) if len(problem) else physics
+        self.norm = problem.physics.norm
+        self.physics = Normalised(physics or problem.physics)
         self.data_range = problem.data_range / data_range
         self.ids, self.patients = problem.ids, problem.patients
         self.augmented = Augmented(problem, augmentation) if augmentation else None
