@@ -115,7 +115,8 @@ class TransmissionLikelihood(DataTerm):
 
     def prox(self, c: Tensor, step: Tensor) -> Tensor:
         """By Newton's method for s ω (1 − e^−d) + d = v: increasing and concave in d, so it comes from the left."""
-        v, weight = self.A.scale * (c - self.y), step * self.counts
+        v = self.A.scale * (c - self.y)
+        weight = (step * self.counts).clamp_min(torch.finfo(c.dtype).tiny)  # no photon is left behind y > 104
         d = torch.where(v > 0, (v - weight).clamp_min(0), torch.maximum(v, -torch.log1p(-v.clamp(max=0) / weight)))
         for _ in range(NEWTON):
             slope = weight * torch.exp(-d)

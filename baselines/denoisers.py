@@ -44,7 +44,7 @@ def noise_level(sigma: float | Tensor, x: Tensor) -> Tensor:
     return like(levels.expand(len(x)), x)
 
 
-class _UnitDenoiser(Denoiser):
+class UnitDenoiser(Denoiser):
     """D_σ(x) = σ D_1(x / σ): what scales with the image needs to know noise of one size only."""
 
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class _UnitDenoiser(Denoiser):
 
 
 @dataclass(frozen=True)
-class TotalVariationDenoiser(_UnitDenoiser):
+class TotalVariationDenoiser(UnitDenoiser):
     """D_σ(x) = argmin_z ½ ‖z − x‖² + σ Σ |∇z| (Rudin, Osher & Fatemi 1992).
 
     The weight grows with σ and not with σ², so that the denoiser scales with the image; a prior of fixed weight w is
@@ -79,7 +79,7 @@ class TotalVariationDenoiser(_UnitDenoiser):
 
 
 @dataclass(frozen=True)
-class WaveletDenoiser(_UnitDenoiser):
+class WaveletDenoiser(UnitDenoiser):
     """D_σ(x) = Wᵀ S_σ(W x): details are shrunk by σ, jointly over the channels, the coarsest approximation is kept.
 
     In an orthonormal basis this is argmin_z ½ ‖z − x‖² + σ Σ |W z| (Donoho & Johnstone 1994). Translation invariant, it

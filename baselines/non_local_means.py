@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .denoisers import Denoiser, noise_level
+from .denoisers import UnitDenoiser
 
 CUTOFF = 5.0  # an exponent from which on a patch has no say: many faint weights blur what few strong ones agree on
 
 
 @dataclass(frozen=True)
-class NonLocalMeans(Denoiser):
+class NonLocalMeans(UnitDenoiser):
     """D_σ(x)_i = Σ_j w_ij x_j / Σ_j w_ij with w_ij = exp(−max(d²_ij − 2σ², 0) / (h σ)²) (Buades, Coll & Morel 2005).
 
     d²_ij is the mean squared difference, over pixels and channels, of the patches around i and j, and 2σ² what noise
@@ -37,12 +37,9 @@ class NonLocalMeans(Denoiser):
         if self.patch < 1 or self.patch % 2 == 0 or self.distance < 1 or not self.strength > 0:
             raise ValueError(f"expected an odd patch, distance ≥ 1 and strength > 0: {self}")
 
-    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+    def unit(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         reach, half = self.distance, self.patch // 2
-        level = noise_level(sigma, x)
-        variance = 2 * level[:, 0].square()
-        scale = (self.strength * level[:, 0]).square().clamp_min(torch.finfo(x.dtype).tiny)
         wide = _mirror(x, reach + half)
         values, total = x.clone(), torch.ones_like(x[:, :1])  # the patch itself has weight one
         for down in range(reach + 1):
@@ -53,7 +50,7 @@ class NonLocalMeans(Denoiser):
                 here = _part(wide, reach - top, reach - left, rows + 2 * half, columns + 2 * half)
                 there = _part(wide, reach, reach - left + right, rows + 2 * half, columns + 2 * half)
                 distance = _box_mean((here - there).square().mean(1), self.patch)
-                exponent = (distance - variance).clamp_min(0) / scale
+                exponent = (distance - 2).clamp_min(0) / self.strength**2
                 weight = torch.where(exponent < CUTOFF, (-exponent).exp(), 0)[:, None]
                 origin = reach + half
                 for i, j, sign in ((top, left, 1), (0, left - right, -1)):

@@ -15,7 +15,7 @@ from .denoisers import Denoiser
 from .iteration import CHECK_EVERY, Progress, solve
 from .method import ConvergenceWarning
 from .steps import ADMMState, FISTAState, HQSState, admm_step, fista_step, hqs_step
-from .tuned import Estimate, Parameter, TunedMethod, Tuning, unit_of
+from .tuned import Estimate, Parameter, TunedMethod, Tuning, check_choice, unit_of
 from .watching import show
 
 Algorithm = Literal["hqs", "admm", "red"]
@@ -163,8 +163,11 @@ class PlugAndPlay(TunedMethod):
         for name, value in (("noise_level", noise_level), ("penalty", penalty)):
             if value == 0:
                 raise ValueError(f"PlugAndPlay: {name} is 0, expected a positive number")
+        check_choice("algorithm", algorithm, Algorithm)
         self.denoiser, self.algorithm, self.tol = denoiser, algorithm, tol
         self.max_iter = ITERATIONS[algorithm] if max_iter is None else max_iter
+        if not (tol > 0 and self.max_iter >= 1):
+            raise ValueError(f"PlugAndPlay: tol is {tol} and max_iter {max_iter}, expected both positive")
 
     @torch.no_grad()
     def estimate(

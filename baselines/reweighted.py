@@ -13,7 +13,7 @@ from .gradient import gradient, joint_length, shrink
 from .least_squares import least_misfit
 from .method import Method
 from .terms import Term, TotalVariationTerm
-from .tuned import Estimate, Parameter, TunedMethod, Tuning
+from .tuned import Estimate, Parameter, TunedMethod, Tuning, unit_of
 
 
 class WeightedTotalVariationTerm(TotalVariationTerm):
@@ -103,6 +103,8 @@ class ReweightedTotalVariation(TunedMethod):
             x, first = step(None, first)
         else:
             x = first = self.prior.reconstruct(y, physics) if first is None else first
+        unit = unit_of(y)
+        own = edge / unit
         for _ in range(self.rounds):
-            x, state = step(edge / (edge + joint_length(gradient(x))), state)
+            x, state = step(own / (own + joint_length(gradient(x / unit))), state)
         return Estimate(x, (first, least, state))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -19,11 +18,11 @@ from .gradient import gradient, gradient_adjoint
 from .least_squares import peak
 from .method import ConvergenceWarning
 from .steps import like
-from .tuned import Estimate, Parameter, TunedMethod, Tuning
+from .tuned import Estimate, Parameter, TunedMethod, Tuning, check_choice
 
 Penalty = Literal["identity", "gradient"]
 
-DELAY = 5  # iterations that tell the error of the one before them
+LATEST = 5  # iterations whose largest gain stands for the next ones: single ones may gain next to nothing
 TUNING_SLACK = 10.0  # while tuning: PSNR settles long before the error does
 
 
@@ -57,11 +56,14 @@ class TikhonovSolver:
     def solve(self, tol: float, max_iter: int, start: Tensor | None = None) -> Solution:
         """Solve until every image is within ``tol`` of the solution, as far as can be told.
 
-        Let e be the error, M = AᵀA + λ LᵀL, and ‖·‖ its norm √(eᵀMe). What the last iterations of conjugate gradients
-        have taken off ‖e‖² is an estimate of it (Strakoš & Tichý 2002), and so is rᵀPr with the residual r = Aᵀy − M x
-        and the preconditioner P ≈ M⁻¹; the larger one is believed. Since ‖e‖ has only √λ ‖L e‖ of what A does not see,
-        ``error`` is √(1 + 1/λ) ‖e‖ / ‖x‖, relative to the image, and 0 for a closed form. For λ = 0 nothing determines
-        what A does not see, and the factor is 1. In float32, rounding error alone can exceed 1e-3 for λ < 1e-5.
+        Let e be the error, M = AᵀA + λ LᵀL, and ‖·‖ its norm √(eᵀMe). Iteration j of conjugate gradients takes a known
+        gain g_j off ‖e‖² (Strakoš & Tichý 2002), so that later gains tell how many times g_j was left at j. The largest
+        such multiple so far, times the largest of the last gains, estimates what is left now (after Meurant, Papež &
+        Tichý 2021), and so does rᵀPr with the residual r = Aᵀy − M x and the preconditioner P ≈ M⁻¹; the larger one is
+        believed. Since ‖e‖ has only √λ ‖L e‖ of what A does not see, ``error`` is √(1 + 1/λ) ‖e‖ / ‖x‖₂, relative to
+        the image, and 0 for a closed form. For λ = 0 nothing determines what A does not see, and it is ‖e‖ / ‖x‖.
+        Where rounding has let r drift by δ, it is at least (1 + 1/λ) ‖δ‖₂ / ‖x‖₂, which in float32 exceeds 1e-3 from
+        about λ = 1e-4 downwards.
 
         Args:
             tol: of ``error``.
@@ -72,9 +74,11 @@ class TikhonovSolver:
         y = self.y / like(scale, self.y) / A.scale
         right = A.A_adjoint(y)
         inverse = self._inverse().to(right)
-        blindness = 1 + 1 / self.regularisation if self.regularisation > 0 else 1.0
         tiny = torch.finfo(y.dtype).tiny
-        size = (inner(right, filter_image(right, inverse)) / blindness).clamp_min(tiny)
+        blindness = 1 + 1 / self.regularisation if self.regularisation > 0 else 0.0
+
+        def size(x: Tensor) -> Tensor:
+            return (inner(x, x) / blindness if blindness else inner(x, right)).clamp_min(tiny)
 
         x = guess = filter_image(right, inverse) if start is None else start / like(scale, start)
         if self.penalty == "identity" and self.regularisation > 0:
@@ -85,12 +89,12 @@ class TikhonovSolver:
         residual = right - self._matrix(A, x)
         direction = scaled = filter_image(residual, inverse)
         energy = inner(residual, scaled)
-        gains = deque([torch.full_like(energy, math.inf)] * DELAY, DELAY)
+        gains: list[Tensor] = []
         error, running = energy, torch.ones_like(energy, dtype=torch.bool)
         for _ in range(max_iter):
             running = running & (energy > 0)
-            error = torch.where(running, torch.maximum(energy, torch.stack(tuple(gains)).sum(0)), error)
-            running = running & (error > tol**2 * size)
+            error = torch.where(running, torch.maximum(energy, _left(gains, energy)), error)
+            running = running & (error > tol**2 * size(x))
             if not running.any():
                 break
             image = self._matrix(A, direction)
@@ -101,10 +105,11 @@ class TikhonovSolver:
             last, energy = energy, inner(residual, scaled)
             error = torch.where(energy > 0, error, energy)
             direction = scaled + torch.where(running, energy / last, 0) * direction
-        # From the definition, since the recursion for the residual is too sure of itself.
-        residual = right - self._matrix(A, x)
-        error = torch.maximum(error, inner(residual, filter_image(residual, inverse)))
-        return Solution(x * like(scale, x), (error / size).sqrt().flatten())
+        # The recursion for the residual is too sure of itself.
+        drift = right - self._matrix(A, x) - residual
+        rounding = blindness * inner(drift, drift) if blindness else inner(drift, filter_image(drift, inverse))
+        error = torch.maximum(error, rounding)
+        return Solution(x * like(scale, x), (error / size(x)).sqrt().flatten())
 
     def _matrix(self, A: LinearOperator, x: Tensor) -> Tensor:
         penalised = x if self.penalty == "identity" else gradient_adjoint(gradient(x))
@@ -117,6 +122,16 @@ class TikhonovSolver:
         total = spectrum + self.regularisation * power
         seen = total > 1e-12
         return torch.where(seen, 1 / torch.where(seen, total, 1), 0)
+
+
+def _left(gains: list[Tensor], like: Tensor) -> Tensor:
+    """What is left of ‖e‖² after these gains, ``[B, 1, 1, 1]``, as far as they tell; infinite for a few."""
+    if len(gains) < LATEST:
+        return torch.full_like(like, math.inf)
+    history = torch.stack(gains)
+    later = history.flip(0).cumsum(0).flip(0)
+    multiple = torch.where(history > 0, later / history, 1).amax(0)
+    return multiple * history[-LATEST:].amax(0)
 
 
 class Tikhonov(TunedMethod):
@@ -141,6 +156,7 @@ class Tikhonov(TunedMethod):
         tuning: Tuning | None = None,
     ) -> None:
         super().__init__({"regularisation": regularisation}, tuning)
+        check_choice("penalty", penalty, Penalty)
         self.penalty, self.tol, self.max_iter = penalty, tol, max_iter
 
     def estimate(
@@ -151,7 +167,7 @@ class Tikhonov(TunedMethod):
         worst = float(solution.error.max())
         if not rough and not worst <= self.tol:
             warnings.warn(
-                f"Tikhonov regularisation stopped after at most {self.max_iter} iterations, off by {worst:.1e}, "
+                f"Tikhonov regularisation stopped after at most {self.max_iter} iterations, off by up to {worst:.1e}, "
                 f"tolerance {self.tol:.1e}; raise max_iter, or regularisation where rounding error is what limits it",
                 ConvergenceWarning,
                 stacklevel=3,

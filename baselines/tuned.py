@@ -64,8 +64,7 @@ class Tuning:
     noise_level: float | None = None
 
     def __post_init__(self) -> None:
-        if self.rule not in get_args(RuleName):
-            raise ValueError(f"Tuning: rule is {self.rule!r}, expected one of {', '.join(get_args(RuleName))}")
+        check_choice("rule", self.rule, RuleName)
         if self.budget is not None and self.budget < 1:
             raise ValueError(f"Tuning: budget is {self.budget}, expected at least 1")
 
@@ -90,8 +89,8 @@ class TunedMethod(Method):
 
     def __init__(self, given: Mapping[str, float | None], tuning: Tuning | None = None) -> None:
         for name, value in given.items():
-            if value is not None and not value >= 0:
-                raise ValueError(f"{type(self).__name__}: {name} is {value}, expected a number ≥ 0")
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{type(self).__name__}: {name} is {value}, expected a finite number ≥ 0")
         self.given, self.tuning = dict(given), tuning or Tuning()
         self.values: dict[str, float] = {name: value for name, value in given.items() if value is not None}
 
@@ -116,7 +115,7 @@ class TunedMethod(Method):
                 f"{type(self).__name__}: no {' and no '.join(missing)}; "
                 "give a number, or call fit with validation images"
             )
-        self._check_finite(y)
+        self._check(y, physics)
         return self.estimate(y, physics, self.values).x
 
     def fit(self, train: Problem, validation: Problem, folder: Path | None = None) -> Fit:
@@ -135,7 +134,7 @@ class TunedMethod(Method):
         rule = make_rule(self.tuning, validation, len(free))
         groups = _groups(validation, rule.uses_truth)
         for images in groups:
-            self._check_finite(images.y)
+            self._check(images.y, validation.physics)
 
         def evaluate(values: Mapping[str, float], start: Any) -> tuple[float, Any]:
             def reconstruct(y: Tensor, physics: LinearOperator, state: Any) -> Estimate:
@@ -166,7 +165,10 @@ class TunedMethod(Method):
             warnings=[*([ORACLE] if oracle else []), *search.warnings()],
         )
 
-    def _check_finite(self, y: Tensor) -> None:
+    def _check(self, y: Tensor, physics: LinearOperator) -> None:
+        physics.check_measurement(y)
+        if y.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{type(self).__name__}: measurements are {y.dtype}, expected float32 or float64")
         bad = y.numel() - int(torch.isfinite(y).sum())
         if bad:
             raise ValueError(
@@ -183,6 +185,12 @@ class TunedMethod(Method):
     @property
     def parameters(self) -> int:
         return sum(value is None for value in self.given.values())
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Raise a ValueError unless the value is one of a Literal's."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(get_args(choices))}")
 
 
 def unit_of(y: Tensor) -> float:

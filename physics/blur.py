@@ -133,6 +133,7 @@ class Blur(LinearOperator):
         """Circular: F⁻¹ (γ H̄ F y + F z) / (1 + γ |H|²) with one γ per image; otherwise conjugate gradients."""
         if self.boundary != "circular":
             return super().prox_l2(z, y, gamma, **options)
+        self.check_measurement(y)
         gamma, h = per_image(gamma), spectrum_for(z, self.transfer)
         numerator = gamma * h.conj() * torch.fft.rfft2(y) + torch.fft.rfft2(z)
         return torch.fft.irfft2(numerator / (1 + gamma * h.abs() ** 2), s=z.shape[-2:])

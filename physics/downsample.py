@@ -92,10 +92,12 @@ class Downsample(LinearOperator):
         if self.kspace:
             return self.factor**2 * self.A_adjoint(y)
         self.check_measurement(y)
-        return self.interpolate_rows.to(y.dtype) @ y @ self.interpolate_columns.to(y.dtype).T
+        with torch.autocast(y.device.type, enabled=False):
+            return self.interpolate_rows.to(y.dtype) @ y @ self.interpolate_columns.to(y.dtype).T
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         """z + γ Aᵀ (1 + γ AAᵀ)⁻¹ (y − A z), AAᵀ being a filter (Zhao et al. 2016, Theorem 2); γ one per image."""
+        self.check_measurement(y)
         gamma = per_image(gamma)
         residual = torch.fft.rfft2(y - self.A(z)) / (1 + gamma * self.gram.to(z.dtype))
         return z + gamma * self.A_adjoint(torch.fft.irfft2(residual, s=y.shape[-2:]))

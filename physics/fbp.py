@@ -3,7 +3,9 @@
 Parallel (Kak & Slaney 1988, §3.3):  f(x, y) = ∫₀^π (p_θ ∗ h)(x cos θ + y sin θ) dθ.
 Fan with a flat detector (§3.4.2):   f(x, y) = ∫ U⁻² ((m p cos γ) ∗ h)(s) dβ, on the detector scaled to the axis, where
 U is the distance of the pixel along the central ray over the source–axis distance, γ the angle of the ray, and m the
-redundancy weight: ½ for a full circle, Parker's for a short scan.
+redundancy weight: ½ for a full circle, Parker's for a short scan. A detector that is displaced on a full circle, of
+either beam, sees the outer rays once only: the others are weighted accordingly, and what the filter spreads beyond its
+near end counts.
 
 h is the band-limited ramp, sampled in space (so that its mean is right) and windowed in frequency. The back-projection
 interpolates linearly at the projection of each pixel's centre.
@@ -13,7 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,12 +35,39 @@ END_OF_SCAN = 4.0
 FILLED = 0.1
 
 
+class Completed(NamedTuple):
+    """A geometry for back-projection, and the elements that its detector has before and after those that measure."""
+
+    geometry: Geometry
+    before: int
+    after: int
+
+
+@lru_cache(maxsize=32)
+def complete(geometry: Geometry) -> Completed:
+    """A detector that reaches as far to both sides of the axis, for one that is displaced on a full circle.
+
+    It becomes at most twice as long, which is enough for one that sees the axis.
+    """
+    missing = round(abs(_displacement(geometry)) / geometry.spacing) if _full_circle(geometry) else 0
+    missing = min(missing, geometry.detectors)
+    before, after = (missing, 0) if _displacement(geometry) > 0 else (0, missing)
+    if not missing:
+        return Completed(geometry, 0, 0)
+    offset = geometry.offset + (before - after) / 2 * geometry.spacing
+    return Completed(replace(geometry, detectors=geometry.detectors + missing, offset=offset), before, after)
+
+
 def filter_sinogram(y: Tensor, geometry: Geometry, window: str, cutoff: float) -> Tensor:
-    """Weight the rays of ``[B, 1, views, detectors]`` by redundancy and angle, and filter them along the detector."""
+    """Weight the rays of ``[B, 1, views, detectors]`` by redundancy and angle, and filter them along the detector.
+
+    What comes out is on the detector of the :func:`complete` geometry.
+    """
     weights, response = _weights_and_response(geometry, window, cutoff)
+    whole, before, after = complete(geometry)
     count = response.numel() * 2 - 2
-    spectrum = torch.fft.rfft(y * weights.to(y), n=count)
-    return torch.fft.irfft(spectrum * response.to(y), n=count)[..., : geometry.detectors]
+    spectrum = torch.fft.rfft(torch.nn.functional.pad(y * weights.to(y), (before, after)), n=count)
+    return torch.fft.irfft(spectrum * response.to(y), n=count)[..., : whole.detectors]
 
 
 def interpolation_matrix(
@@ -89,13 +120,14 @@ def view_weights(geometry: Geometry) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _weights_and_response(geometry: Geometry, window: str, cutoff: float) -> tuple[Tensor, Tensor]:
     """Weights ``[views, detectors]`` of the rays, and the filter's response at the frequencies of a padded rfft."""
-    weights = np.repeat(view_weights(geometry)[:, None], geometry.detectors, axis=1)
+    weights = view_weights(geometry)[:, None] * _overlap(geometry)
     spacing = geometry.spacing
     if isinstance(geometry, FanBeam):
         spacing *= geometry.source_axis / geometry.source_detector
         tangent = geometry.detector_coordinates() / geometry.source_detector
         weights = weights * _redundancy(geometry, np.arctan(tangent)) / np.sqrt(1 + tangent**2)
-    return torch.from_numpy(weights), torch.from_numpy(_response(geometry.detectors, spacing, window, cutoff))
+    response = _response(complete(geometry).geometry.detectors, spacing, window, cutoff)
+    return torch.from_numpy(weights), torch.from_numpy(response)
 
 
 def _response(detectors: int, spacing: float, window: str, cutoff: float) -> np.ndarray:
@@ -119,6 +151,34 @@ def _response(detectors: int, spacing: float, window: str, cutoff: float) -> np.
         "hamming": 0.54 + 0.46 * np.cos(math.pi * frequency),
     }[window]
     return np.where(frequency <= 1 + 1e-12, ramp * taper, 0.0)
+
+
+def _overlap(geometry: Geometry) -> np.ndarray:
+    """2 w(t), ``[detectors]``, with w of a ray and of its opposite, which a full circle measures at −t, adding up to 1.
+
+    w is ½ where both are measured and 1 where only one is, and changes in a sine over the whole overlap (Wang 2002); in
+    one at each of its ends for a small displacement, so that little noise is added.
+    """
+    t, reach = geometry.detector_coordinates(), _displacement(geometry)
+    if abs(reach) < 1e-9 * geometry.spacing or not _full_circle(geometry):
+        return np.ones_like(t)
+    t = t * np.sign(reach)
+    overlap = max(-t.min(), 0.0) + geometry.spacing / 2
+    half_width = min(abs(reach), overlap)
+    steps = [(t + side * (overlap - half_width)) / half_width for side in (-1, 1)]
+    return 1 + sum(np.sin(math.pi / 2 * np.clip(step, -1, 1)) for step in steps) / 2
+
+
+def _displacement(geometry: Geometry) -> float:
+    """How much farther the detector sees towards positive t than towards negative t."""
+    return -2 * geometry.offset
+
+
+def _full_circle(geometry: Geometry) -> bool:
+    """Whether the views go all the way round, so that every ray within the overlap is met from both sides."""
+    angles = np.sort(np.remainder(geometry.angles, 2 * math.pi))
+    gaps = np.diff(angles, append=angles[0] + 2 * math.pi)
+    return bool(gaps.max() < math.pi and gaps.max() <= END_OF_SCAN * np.median(gaps[gaps > 1e-9]))
 
 
 def _redundancy(geometry: FanBeam, gamma: np.ndarray) -> np.ndarray:

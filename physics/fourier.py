@@ -82,6 +82,7 @@ class FourierSampling(LinearOperator):
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("gram", gram, persistent=False)
         self._norm = float(gram.max()) ** 0.5
+        self.to(mask.device)
 
     @property
     def support(self) -> Tensor:
@@ -110,6 +111,7 @@ class FourierSampling(LinearOperator):
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         """F⁻¹ (γ M y + F z) / (1 + γ (M(k) + M(−k)) / 2), the fraction taken per frequency; γ one per image."""
+        self.check_measurement(y)
         gamma, gram = per_image(gamma), self.gram.to(z.dtype)
         return self._image((gamma * (self.mask * y) + self._transform(z)) / (1 + gamma * gram))
 

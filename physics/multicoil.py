@@ -45,9 +45,11 @@ class MultiCoilSampling(LinearOperator):
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("coil_maps", coil_maps, persistent=False)
         image_phase, kspace_phase = (plane.to(mask.device) for plane in _centring(*mask.shape))
+        # The phases of even sizes are ±1. Those of odd ones are rounded only to the precision of what they meet.
+        dtype = torch.float64 if any(n % 2 for n in mask.shape) else coil_maps.dtype
         maps = torch.complex(coil_maps[0], coil_maps[1]) * image_phase
-        self.register_buffer("centred_maps", torch.view_as_real(maps).to(coil_maps.dtype), persistent=False)
-        masked_phase = torch.view_as_real(mask * kspace_phase).to(coil_maps.dtype)
+        self.register_buffer("centred_maps", torch.view_as_real(maps).to(dtype), persistent=False)
+        masked_phase = torch.view_as_real(mask * kspace_phase).to(dtype)
         self.register_buffer("centred_mask", masked_phase, persistent=False)
         # Whole lines, as a Cartesian mask samples them, are transformed along their read-out and straight back in AᵀA.
         self.sampled_axes = (-1,) if torch.equal(mask, mask[:1].expand_as(mask)) else (-2, -1)

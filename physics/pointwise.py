@@ -43,6 +43,7 @@ class Identity(LinearOperator):
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         """(γ y + z) / (1 + γ)."""
+        self.check_measurement(y)
         return (gamma * y + z) / (1 + gamma)
 
 
@@ -64,6 +65,7 @@ class Inpaint(LinearOperator):
         super().__init__(domain=shape, range=shape)
         self.register_buffer("mask", mask.reshape(shape), persistent=False)
         self._norm = float(mask.any())
+        self.to(mask.device)
 
     @property
     def support(self) -> Tensor:
@@ -95,6 +97,7 @@ class Inpaint(LinearOperator):
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float | Tensor, **_: Any) -> Tensor:
         """(γ m y + z) / (1 + γ m)."""
+        self.check_measurement(y)
         weight = gamma * self.mask.to(z.dtype)
         return (weight * y + z) / (1 + weight)
 

@@ -6,10 +6,9 @@ import logging
 from typing import Literal
 
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from .fbp import WINDOWS, filter_sinogram, interpolate, interpolation_matrix
+from .fbp import WINDOWS, complete, filter_sinogram, interpolate, interpolation_matrix
 from .geometry import FanBeam, Geometry
 from .linear_map import apply_linear
 from .matrix_free import AstraProjector
@@ -100,12 +99,13 @@ class Radon(LinearOperator):
         """Filtered back-projection, in the units of the image; see :mod:`isocenter.physics.fbp`."""
         self.check_measurement(y)
         q = filter_sinogram(y, self.geometry, self.filter, self.cutoff)
+        geometry = complete(self.geometry).geometry
         if self.backend != "matrix":
-            return interpolate(q, self.geometry, self.image_shape, self.pixel_size)
+            return interpolate(q, geometry, self.image_shape, self.pixel_size)
         if self._back_projector is None:
-            chosen = self._symmetry.representatives
-            matrix = interpolation_matrix(self.geometry, self.image_shape, self.pixel_size, chosen)
-            self._back_projector = self._view_matrix(matrix).to(y.device)
+            symmetry = find_symmetry(geometry, self.image_shape)
+            matrix = interpolation_matrix(geometry, self.image_shape, self.pixel_size, symmetry.representatives)
+            self._back_projector = ViewMatrix(matrix, symmetry, self.image_shape, geometry.detectors).to(y.device)
         return apply_linear(q, self._back_projector.back_project, self._back_projector.project)
 
     @property
@@ -141,11 +141,7 @@ class Radon(LinearOperator):
         if self.backend != "matrix":
             raise ValueError(f"Radon: backend is {self.backend!r}, expected 'auto', 'matrix', 'astra' or 'cuda'")
         chosen = self._symmetry.representatives
-        return self._view_matrix(
-            projection_matrix(self.geometry, self.image_shape, self.pixel_size, self.kernel, chosen)
-        )
-
-    def _view_matrix(self, matrix: csr_matrix) -> ViewMatrix:
+        matrix = projection_matrix(self.geometry, self.image_shape, self.pixel_size, self.kernel, chosen)
         return ViewMatrix(matrix, self._symmetry, self.image_shape, self.geometry.detectors)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .fourier import FourierSampling
+from .multicoil import MultiCoilSampling
 from .operator import LinearOperator
 from .shapes import binary_mask
 
@@ -72,12 +73,14 @@ class Subset(LinearOperator):
     def direct(self, y: Tensor) -> Tensor:
         """c · direct(k y) of the whole operator, with the c of each image that fits the kept entries best.
 
-        Filtered back-projection of a part of the entries is that part of the image: c undoes it. For the k-space of
-        complex images c is 1.
+        Filtered back-projection of a part of the entries is that part of the image: c undoes it. For k-space c is 1, as
+        it is for the whole.
         """
         self.check_measurement(y)
         y = self.keep * y
         x = self.operator.direct(y)
+        if isinstance(self.operator, FourierSampling | MultiCoilSampling):
+            return x
         seen = self.A(x).flatten(1)
         energy = seen.square().sum(1).clamp_min(torch.finfo(y.dtype).tiny)
         return x * ((seen * y.flatten(1)).sum(1) / energy).view(-1, 1, 1, 1)

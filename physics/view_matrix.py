@@ -32,10 +32,12 @@ class _Compressed(torch.nn.Module):
     def forward(self, dense: Tensor) -> Tensor:
         """Product with ``[N, columns]``, in the dtype of the dense operand."""
         values = self.values.to(dense.dtype)
-        with warnings.catch_warnings():  # the products used here are stable; the notice is about the layout at large
+        # Under autocast the product would be one of half precision, which CPUs do not have.
+        with warnings.catch_warnings(), torch.autocast(dense.device.type, enabled=False):
+            # The products used here are stable; the notice is about the layout at large.
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
             matrix = torch.sparse_csr_tensor(self.rows, self.columns, values, self.shape, check_invariants=False)
-        return matrix @ dense
+            return matrix @ dense
 
 
 class ViewMatrix(torch.nn.Module):
@@ -63,7 +65,7 @@ class ViewMatrix(torch.nn.Module):
         self._distinct = len(self.rows.unique()) == len(self.rows)
         # How often each line is measured: the representatives serve a few views more than there are, or one twice.
         measured = torch.bincount(self.rows, minlength=matrix.shape[0] * len(symmetry.elements))
-        self.register_buffer("measured", measured.to(torch.uint8)[:, None], persistent=False)
+        self.register_buffer("measured", measured.to(torch.int32)[:, None], persistent=False)
 
     @property
     def nbytes(self) -> int:

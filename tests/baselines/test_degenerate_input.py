@@ -15,6 +15,7 @@ from isocenter.baselines import (
     LeastSquares,
     Options,
     PlugAndPlay,
+    ReweightedTotalVariation,
     Tikhonov,
     TotalGeneralisedVariation,
     TotalVariation,
@@ -24,6 +25,7 @@ from isocenter.baselines import (
 from isocenter.baselines.denoisers import WaveletDenoiser
 from isocenter.baselines.gradient import total_variation
 from isocenter.baselines.non_local_means import NonLocalMeans
+from isocenter.baselines.sirt import SIRT
 from isocenter.baselines.tuned import TunedMethod, unit_of
 from isocenter.data.problem import Problem
 from isocenter.physics import (
@@ -61,6 +63,7 @@ PENALISED: dict[str, Callable[..., TunedMethod]] = {
 METHODS: dict[str, Callable[..., TunedMethod]] = {
     **PENALISED,
     "constrained tv": lambda weight, **o: ConstrainedTotalVariation(0.05, options=Options(**o)),
+    "reweighted tv": lambda weight, **o: ReweightedTotalVariation(None, weight, weight, options=Options(**o)),
     "tv, pdhg": lambda weight, **o: TotalVariation(weight, options=Options(algorithm="pdhg", **o)),
     "tv, condat-vu": lambda weight, **o: TotalVariation(weight, options=Options(algorithm="condat-vu", **o)),
     "wavelet, fista": lambda weight, **o: Wavelet(weight, "db2", 2, False, Options(algorithm="fista", **o)),
@@ -202,11 +205,38 @@ def test_no_numbers_are_refused_by_tuning(method: TunedMethod) -> None:
         method.fit(Broken(0.0), Broken(float("nan")))
 
 
-@pytest.mark.parametrize("value", [float("nan"), -1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_weights_that_are_none_are_refused(value: float) -> None:
     for method in PENALISED.values():
-        with pytest.raises(ValueError, match="expected a number ≥ 0"):
+        with pytest.raises(ValueError, match="expected a finite number ≥ 0"):
             method(value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Options(algorithm="amdm"), "algorithm is 'amdm', expected one of admm, pdhg, condat-vu, fista"),
+        (lambda: Options(likelihood="normal"), "likelihood is 'normal', expected one of gaussian, poisson"),
+        (lambda: Options(low=1.0, high=0.0), "low is 1.0 and high 0.0, expected low ≤ high"),
+        (lambda: Tikhonov(0.1, "laplace"), "penalty is 'laplace', expected one of identity, gradient"),
+        (lambda: PlugAndPlay(NonLocalMeans(), "pgd"), "algorithm is 'pgd', expected one of hqs, admm, red"),
+        (lambda: PlugAndPlay(NonLocalMeans(), max_iter=0), "expected both positive"),
+    ],
+)
+def test_choices_that_are_none_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "method", [TotalVariation(0.1), SIRT(5), Tikhonov(0.1), PlugAndPlay(NonLocalMeans(), "hqs", 0.1, 0.1)]
+)
+def test_measurements_of_another_shape_or_precision_are_refused(method: TunedMethod) -> None:
+    A = Identity(SIZE)
+    with pytest.raises(ValueError, match="expected batch × 1 × 12 × 12"):
+        method.reconstruct(torch.ones(2, 1, 12, 1), A)
+    with pytest.raises(ValueError, match=r"measurements are torch\.float16, expected float32 or float64"):
+        method.reconstruct(torch.ones(2, 1, 12, 12, dtype=torch.float16), A)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

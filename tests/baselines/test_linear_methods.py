@@ -36,6 +36,7 @@ from isocenter.physics import (
 )
 from isocenter.physics.masks import cartesian_variable_density
 from isocenter.physics.projection_matrix import astra_projections, astra_volume
+from isocenter.physics.psf import gaussian_psf
 from scipy.sparse.linalg import lsqr
 from skimage.restoration import wiener
 from torch import Tensor
@@ -214,7 +215,30 @@ def test_tikhonov_knows_its_error(operator: str, penalty: Penalty, weight: float
     solution = TikhonovSolver(A, y, weight, penalty).solve(1e-3, 1000)
     error = np.linalg.norm(solution.x.numpy().ravel() - exact) / np.linalg.norm(exact)
     assert float(solution.error) <= 1e-3
-    assert error < 5e-3  # an estimate, which may be off by a factor of a few
+    assert error < 2e-3  # an estimate, which may be off by a factor of two
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("weight", [1e-5, 1e-3])
+@pytest.mark.parametrize("penalty", ["identity", "gradient"])
+@pytest.mark.parametrize("operator", ["blur, valid", "three views"])
+def test_tikhonov_knows_its_error_where_it_converges_slowly(
+    operator: str, penalty: Penalty, weight: float, dtype: torch.dtype
+) -> None:
+    """Plateaus that last longer than any fixed delay, and in float32 the rounding error that A does not see."""
+    A: LinearOperator = Radon(ParallelBeam(views(3), 35), (24, 24))
+    if operator == "blur, valid":
+        A = Blur(gaussian_psf(2.0), (24, 24), "valid")
+    _, y = measured(A)
+    matrix, data = normalised(A, y)
+    slopes = np.eye(matrix.shape[1]) if penalty == "identity" else dense(gradient, A.domain)
+    exact = np.linalg.solve(matrix.T @ matrix + weight * slopes.T @ slopes, matrix.T @ data)
+    solution = TikhonovSolver(A, y.to(dtype), weight, penalty).solve(1e-3, 3000)
+    error = np.linalg.norm(solution.x.double().numpy().ravel() - exact) / np.linalg.norm(exact)
+    # Of a membrane, single precision loses more: its slowest modes weigh less than λ.
+    assert error < (2 if dtype == torch.float64 else 8) * float(solution.error)
+    if dtype == torch.float64:
+        assert float(solution.error) <= 1e-3
 
 
 def test_gradient_penalty_without_bounds_is_the_mean_and_without_weight_is_least_squares() -> None:

@@ -143,6 +143,8 @@ def test_laws_of_denoisers(denoiser: Denoiser) -> None:
     for i, level in enumerate(levels.tolist()):  # each image has its own noise level, and is denoised alone
         torch.testing.assert_close(once[i : i + 1], denoiser(x[i : i + 1], level), atol=1e-5, rtol=0)
     torch.testing.assert_close(denoiser(1e3 * x, 1e3 * levels), 1e3 * once, atol=1e-2, rtol=0)
+    faint = 2.0**-100  # whose square float32 cannot hold
+    assert torch.equal(denoiser(faint * x, faint * levels), faint * once)
     assert torch.equal(once[1], x[1])
     flat = torch.full((1, 1, 9, 7), 0.3, dtype=torch.float64)
     torch.testing.assert_close(denoiser(flat, 0.2), flat, atol=1e-6, rtol=0)

@@ -257,6 +257,15 @@ def test_the_prox_of_the_poisson_likelihood_is_lamberts_function(dtype: torch.dt
             assert (np.abs(d - expected) <= slack + 1e-13 * weight).all()
 
 
+def test_no_photon_behind_an_opaque_object_is_no_reason_for_nan() -> None:
+    A = Radon(ParallelBeam(views(4), 9), SIZE)
+    opaque = torch.full((1, *A.range), 120.0)  # e^−120 is zero in float32
+    c = opaque / A.norm + torch.tensor([-1.0, 0.0, 1.0]).repeat(12).reshape(opaque.shape)
+    z = TransmissionLikelihood(A, opaque).prox(c, torch.ones(1, 1, 1, 1))
+    assert z.isfinite().all()
+    torch.testing.assert_close(z[c >= opaque / A.norm], c[c >= opaque / A.norm])  # nothing holds them
+
+
 def test_the_poisson_likelihood_is_that_of_counts() -> None:
     """Differences of g are those of −log p for n photons of N, divided by N ‖A‖²; its minimum is where they are met."""
     A, y = projections()

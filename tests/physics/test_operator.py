@@ -8,7 +8,15 @@ import deepinv
 import numpy as np
 import pytest
 import torch
-from isocenter.physics import BrokenLawError, LinearOperator, Normalised, check_linear_operator
+from isocenter.physics import (
+    BrokenLawError,
+    LinearOperator,
+    Normalised,
+    ParallelBeam,
+    Radon,
+    check_linear_operator,
+    views,
+)
 from isocenter.physics.blur import Blur
 from isocenter.physics.downsample import Downsample
 from isocenter.physics.fourier import FourierSampling
@@ -173,6 +181,7 @@ OPERATORS = {
     "circular blur": lambda: Blur(gaussian_psf(0.8, 3), (8, 7)),
     "mirrored blur": lambda: Blur(motion_psf(3, 0.4), (2, 8, 7), "reflect"),
     "valid blur": lambda: Blur(gaussian_psf(0.8, 3), (8, 7), "valid"),
+    "projections": lambda: Radon(ParallelBeam(views(5), 11), (8, 7)),
     "downsampling": lambda: Downsample((8, 6), 2, gaussian_psf(1.0, 4)),
     "k-space downsampling": lambda: Downsample((8, 6), 2, "kspace"),
 }
@@ -216,6 +225,29 @@ def test_direct_and_prox_are_differentiable(make) -> None:
     assert y.grad is not None
     assert bool(y.grad.isfinite().all())
     assert operator.direct(y).shape == x.shape
+
+
+@every_operator
+def test_autocast_leaves_physics_in_full_precision(make) -> None:
+    operator = make()
+    x = torch.rand(2, *operator.domain)
+    y = operator.A(x)
+
+    def results() -> list[Tensor]:
+        return [operator.A(x), operator.A_adjoint(y), operator.normal(x), operator.direct(y), operator.prox_l2(x, y, 2)]
+
+    expected = results()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(a, b) for a, b in zip(results(), expected, strict=True))
+
+
+@every_operator
+def test_a_measurement_of_another_shape_is_refused_by_every_map_from_it(make) -> None:
+    operator = make()
+    x, y = torch.rand(1, *operator.domain), torch.rand(1, 1, 1)
+    for of in (operator.A_adjoint, operator.direct, lambda v: operator.prox_l2(x, v, 2.0)):
+        with pytest.raises(ValueError, match="expected batch ×"):
+            of(y)
 
 
 @every_operator

@@ -8,6 +8,7 @@ from isocenter.physics import (
     FourierSampling,
     Identity,
     LinearOperator,
+    MultiCoilSampling,
     ParallelBeam,
     Radon,
     check_linear_operator,
@@ -61,6 +62,15 @@ def test_a_part_of_a_sinogram_still_gives_the_whole_image() -> None:
     scaled = subset.direct(y)
     assert float((scaled * x).sum() / (whole * x).sum()) == pytest.approx(1, abs=0.1)
     assert float((radon.direct(subset.keep * y) * x).sum() / (whole * x).sum()) < 0.7
+
+
+@pytest.mark.parametrize("complex_image", [False, True])
+def test_a_part_of_k_space_is_zero_filled_as_the_whole_is(complex_image: bool) -> None:
+    mask, maps = cartesian_uniform(SHAPE, 2, 4), torch.randn(2, 3, *SHAPE)
+    operator = MultiCoilSampling(mask, maps) if complex_image else FourierSampling(mask)
+    everything = Subset(operator, torch.ones(SHAPE))
+    y = operator.A(torch.randn(2, *operator.domain))
+    torch.testing.assert_close(everything.direct(y), operator.direct(y))
 
 
 def test_a_mask_that_does_not_fit_is_refused() -> None:
