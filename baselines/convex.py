@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf, isnan
 from typing import Any, Literal
 
 from torch import Tensor
@@ -48,10 +49,17 @@ class Options:
     def __post_init__(self) -> None:
         if not (self.tol > 0 and self.max_iter >= 1):
             raise ValueError(f"tol is {self.tol} and max_iter {self.max_iter}, expected both positive")
-        if self.low is not None and self.high is not None and not self.low <= self.high:
-            raise ValueError(f"low is {self.low} and high {self.high}, expected low ≤ high")
+        bounds = [bound for bound in (self.low, self.high) if bound is not None]
+        if any(isnan(bound) for bound in bounds) or (len(bounds) == 2 and not bounds[0] < bounds[1]):
+            raise ValueError(f"low is {self.low} and high {self.high}, expected low < high")
         check_choice("likelihood", self.likelihood, Likelihood)
         check_choice("algorithm", self.algorithm, Algorithm)
+
+
+def check_epsilon(epsilon: float | None) -> None:
+    """Raise a ValueError unless it is a relative misfit, or none."""
+    if epsilon is not None and not 0 <= epsilon < inf:
+        raise ValueError(f"epsilon is {epsilon}, expected a finite number ≥ 0")
 
 
 def minimise(

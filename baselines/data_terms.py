@@ -117,7 +117,10 @@ class TransmissionLikelihood(DataTerm):
         """By Newton's method for s ω (1 − e^−d) + d = v: increasing and concave in d, so it comes from the left."""
         v = self.A.scale * (c - self.y)
         weight = (step * self.counts).clamp_min(torch.finfo(c.dtype).tiny)  # no photon is left behind y > 104
-        d = torch.where(v > 0, (v - weight).clamp_min(0), torch.maximum(v, -torch.log1p(-v.clamp(max=0) / weight)))
+        # From below: where v > 0, d > v − sω, and sω e^−d = sω − v + d is no more than with a bound on d from above.
+        most = (weight - v).clamp_min(0) + torch.log1p(weight)  # of sω e^−d
+        positive = torch.maximum(v - weight, (weight / most).log()).clamp_min(0)
+        d = torch.where(v > 0, positive, torch.maximum(v, -torch.log1p(-v.clamp(max=0) / weight)))
         for _ in range(NEWTON):
             slope = weight * torch.exp(-d)
             d = d - (weight - slope + d - v) / (slope + 1)

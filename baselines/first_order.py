@@ -51,7 +51,7 @@ class PrimalDual:
         stack, smooth = objective.stack, objective.least_squares and self.explicit
         if objective.least_squares and not self.explicit:
             stack = Stack((*stack.terms, objective.least_squares_term()))
-        norms = torch.tensor([term.norm(objective.A.domain) for term in stack.terms], device=objective.right.device)
+        norms = self._norms(stack)
         share = 1 / (len(norms) * norms.square())
         state, omega = self._start(stack, start)
         z, first = state.p, omega
@@ -91,9 +91,13 @@ class PrimalDual:
         if start is not None:
             return start
         omega = self.objective.first_penalties(c, stack)
-        norms = [term.norm(self.objective.A.domain) ** 2 for term in stack.terms]
-        balance = sum(each * norm for each, norm in zip(omega.unbind(1), norms, strict=True))
-        return Balanced(PrimalDualState(u, torch.zeros_like(c)), balance)  # type: ignore[arg-type]
+        balance = (omega * self._norms(stack).square()).sum(1)
+        return Balanced(PrimalDualState(u, torch.zeros_like(c)), balance)
+
+    def _norms(self, stack: Stack) -> Tensor:
+        """Bounds on ‖K_i‖, ``[T]``, above zero for the differences of a single pixel, too."""
+        norms = [term.norm(self.objective.A.domain) for term in stack.terms]
+        return torch.tensor(norms, device=self.objective.right.device).clamp_min(1e-3)
 
     def _certificate(self, stack: Stack, u: Tensor, z: Tensor, p: Tensor) -> Tensor:
         if stack is not self.objective.stack:  # least squares are the last of its terms

@@ -66,8 +66,10 @@ def _inverse_length(p: Tensor) -> Tensor:
 
 
 def joint_length(p: Tensor) -> Tensor:
-    """Euclidean length over directions and channels, ``[B, H, W]``."""
-    return joint_energy(p).sqrt()
+    """Euclidean length over directions and channels, ``[B, H, W]``; its gradient where it is zero is zero."""
+    energy = joint_energy(p)
+    flat = energy == 0
+    return torch.where(flat, 0, torch.where(flat, 1, energy).sqrt())
 
 
 def joint_energy(p: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..physics import FourierSampling, Identity, Inpaint, LinearOperator, MultiCoilSampling, Radon
-from ..physics.subset import Subset
+from ..physics.subset import Subset, unwrapped
 
 SHARE = 0.1
 CENTRE = 2  # lines from the zero frequency that are never withheld: nothing else predicts them
@@ -29,10 +29,11 @@ def hold_out(physics: LinearOperator, seed: int = 0) -> tuple[LinearOperator, Te
     seen = torch.ones(physics.range, dtype=torch.bool, device=physics._device_holder.device)
     if physics.support is not None:
         seen = seen & physics.support
-    if isinstance(physics, Radon):
-        withheld = _draw(seen[0, :, :1], generator)
-    elif isinstance(physics, FourierSampling | MultiCoilSampling):
-        withheld = _samples(physics.mask, generator)
+    whole, _ = unwrapped(physics)
+    if isinstance(whole, Radon):
+        withheld = _draw(seen[0].any(1, keepdim=True), generator)
+    elif isinstance(whole, FourierSampling | MultiCoilSampling):
+        withheld = _samples(seen.flatten(0, -3).any(0), generator)
     else:
         plane = physics.range[-2:] if len(physics.range) > 2 else physics.range
         withheld = _draw(seen.reshape(-1, *plane).any(0), generator)

@@ -261,5 +261,6 @@ def _of_first_group(spectrum: Tensor, groups: int) -> Tensor:
 
 
 def _trace(spectrum: Tensor) -> Tensor:
-    """The mean eigenvalue of a circular convolution, summed over groups."""
-    return spectrum.mean() if spectrum.ndim == 2 else spectrum.diagonal().real.mean((0, 1)).sum()
+    """The mean eigenvalue of a circular convolution, summed over groups; not quite zero for that of a single pixel."""
+    trace = spectrum.mean() if spectrum.ndim == 2 else spectrum.diagonal().real.mean((0, 1)).sum()
+    return trace.clamp_min(1e-6)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..physics import LinearOperator
-from .convex import Options, minimise
+from .convex import Options, check_epsilon, minimise
 from .gradient import gradient, joint_length, shrink
 from .least_squares import least_misfit
 from .method import Method
@@ -68,6 +68,7 @@ class ReweightedTotalVariation(TunedMethod):
     ) -> None:
         if edge == 0 or rounds < 1:
             raise ValueError(f"ReweightedTotalVariation: edge is {edge} and rounds {rounds}, expected both positive")
+        check_epsilon(epsilon)
         super().__init__({"edge": edge} | ({"regularisation": regularisation} if epsilon is None else {}), tuning)
         self.prior, self.epsilon, self.rounds, self.options = prior, epsilon, rounds, options or Options()
 
@@ -79,12 +80,12 @@ class ReweightedTotalVariation(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        weight, edge = values.get("regularisation", 1.0), values["edge"]
+        weight, edge = values.get("regularisation", 0.0), values["edge"]
         first, least, state = start or (None, None if self.epsilon is None else least_misfit(physics, y), None)
 
         def step(profile: Tensor | None, state: Any) -> Estimate:
             def terms(y: Tensor, unit: float) -> list[Term]:
-                own = weight / unit
+                own = weight / unit if self.epsilon is None else 1.0
                 return [TotalVariationTerm(own) if profile is None else WeightedTotalVariationTerm(own, profile)]
 
             return minimise(

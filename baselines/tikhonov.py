@@ -23,6 +23,7 @@ from .tuned import Estimate, Parameter, TunedMethod, Tuning, check_choice
 Penalty = Literal["identity", "gradient"]
 
 LATEST = 5  # iterations whose largest gain stands for the next ones: single ones may gain next to nothing
+SELDOM = 20  # iterations for each one more that is skipped between two looks, which cost as many as there were
 TUNING_SLACK = 10.0  # while tuning: PSNR settles long before the error does
 
 
@@ -91,12 +92,15 @@ class TikhonovSolver:
         energy = inner(residual, scaled)
         gains: list[Tensor] = []
         error, running = energy, torch.ones_like(energy, dtype=torch.bool)
-        for _ in range(max_iter):
+        look = 0
+        for count in range(max_iter):
             running = running & (energy > 0)
-            error = torch.where(running, torch.maximum(energy, _left(gains, energy)), error)
-            running = running & (error > tol**2 * size(x))
-            if not running.any():
-                break
+            if count == look:
+                look += 1 + count // SELDOM
+                error = torch.where(running, torch.maximum(energy, _left(gains, energy)), error)
+                running = running & (error > tol**2 * size(x))
+                if not running.any():
+                    break
             image = self._matrix(A, direction)
             step = torch.where(running, energy / inner(direction, image).clamp_min(tiny), 0)
             gains.append(step * energy)
@@ -105,6 +109,7 @@ class TikhonovSolver:
             last, energy = energy, inner(residual, scaled)
             error = torch.where(energy > 0, error, energy)
             direction = scaled + torch.where(running, energy / last, 0) * direction
+        error = torch.where(running, torch.maximum(energy, _left(gains, energy)), error)
         # The recursion for the residual is too sure of itself.
         drift = right - self._matrix(A, x) - residual
         rounding = blindness * inner(drift, drift) if blindness else inner(drift, filter_image(drift, inverse))

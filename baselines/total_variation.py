@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,6 +121,8 @@ class TotalGeneralisedVariation(TunedMethod):
         tuning: Tuning | None = None,
     ) -> None:
         super().__init__({"regularisation": regularisation}, tuning)
+        if not 0 < ratio < math.inf:
+            raise ValueError(f"TotalGeneralisedVariation: ratio is {ratio}, expected a positive number")
         self.ratio, self.options = ratio, options or Options()
 
     def estimate(

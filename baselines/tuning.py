@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from scipy.optimize import minimize, minimize_scalar
 from tqdm import tqdm
 
 EDGE = 0.03  # of the search range in log space: an optimum this close to an end may lie beyond it
+NEIGHBOURS = 2  # trials that are kept for the neighbours of a whole number
 TOLERANCE = 0.002  # of the same: values closer than this make no difference
 FAILED = 1e9  # the loss of a trial without a finite result: infinity would make NaN of the fits of a search
 FILE = "chosen.json"
@@ -66,7 +68,8 @@ class Search:
 
     A third of the budget spreads points over the box. Then Brent's bounded search goes on between the neighbours of the
     best one, or, for two and three parameters, Nelder and Mead's from the best one. Nothing is evaluated twice, whole
-    numbers included. Trials without a finite result never win.
+    numbers included; of one whole number, the last trials are its best value's neighbours. Trials without a finite
+    result never win.
 
     Args:
         axes: one to three.
@@ -150,12 +153,22 @@ class Search:
     def _line(self, coarse: dict[tuple[float, ...], float]) -> None:
         places = [0.0, *sorted(place for (place,) in coarse), 1.0]
         at = places.index(min(coarse, key=coarse.__getitem__)[0])
-        minimize_scalar(
-            lambda place: self._try((place,)),
-            bounds=(places[at - 1], places[at + 1]),
-            method="bounded",
-            options={"maxiter": 10 * self.budget, "xatol": TOLERANCE},
-        )
+        (axis,), budget = self.axes, self.budget
+        if axis.integer:  # Brent's search stops within the places that round to one number
+            self.budget = max(len(self.trials), budget - NEIGHBOURS)
+        with suppress(_SpentError):
+            minimize_scalar(
+                lambda place: self._try((place,)),
+                bounds=(places[at - 1], places[at + 1]),
+                method="bounded",
+                options={"maxiter": 10 * self.budget, "xatol": TOLERANCE},
+            )
+        self.budget, known = budget, 0
+        while axis.integer and known < len(self.trials):
+            known, value = len(self.trials), self.best.values[axis.name]
+            for neighbour in (value - 1, value + 1):
+                if axis.low <= neighbour <= axis.high:
+                    self._try((axis.place(neighbour),))
 
     def _simplex(self, coarse: dict[tuple[float, ...], float]) -> None:
         best = np.array(min(coarse, key=coarse.__getitem__))

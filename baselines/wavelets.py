@@ -90,6 +90,8 @@ def checked_levels(family: str, levels: int | None, size: tuple[int, int]) -> in
     if levels is None:
         return default
     most = _most_levels(size)
+    if not most:
+        raise ValueError("wavelets: an image of a single pixel has no details; expected a larger one")
     if not 1 <= levels <= most:
         raise ValueError(
             f"wavelets: {levels} levels of an image of {size[0]} × {size[1]} pixels; "

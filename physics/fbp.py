@@ -25,6 +25,7 @@ from scipy import sparse
 from torch import Tensor
 
 from .geometry import FanBeam, Geometry
+from .view_symmetry import SAME_ANGLE
 
 WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hann", "hamming")
 
@@ -102,19 +103,24 @@ def interpolate(q: Tensor, geometry: Geometry, image_shape: tuple[int, int], pix
 
 
 def view_weights(geometry: Geometry) -> np.ndarray:
-    """Δθ of each view: half the distance between its neighbours; the ends of a scan weigh as much as their inside."""
+    """Δθ of each view: half the distance between its neighbours; the ends of a scan weigh as much as their inside.
+
+    Views at the same angle, or of parallel beams at the opposite one, share its Δθ evenly.
+    """
     period = 2 * math.pi if isinstance(geometry, FanBeam) else math.pi
     angles = np.remainder(geometry.angles, period)
-    if len(angles) == 1:
-        return np.array([period])
     order = np.argsort(angles, kind="stable")
-    gaps = np.diff(angles[order], append=angles[order[0]] + period)
-    typical = np.median(gaps[gaps > 1e-9])
+    before = np.diff(angles[order], prepend=angles[order[-1]] - period)
+    first = before > SAME_ANGLE
+    if first.sum() < 2:
+        return np.full(angles.size, period / angles.size)
+    places = np.empty_like(order)
+    places[order] = (np.cumsum(first) - 1) % first.sum()  # which distinct angle; those before the first are its last
+    gaps = np.diff(angles[order][first], append=angles[order][first][0] + period)
+    typical = np.median(gaps)
     filled = 0.0 if isinstance(geometry, FanBeam) else FILLED * period
     gaps = np.where(gaps > max(END_OF_SCAN * typical, filled), typical, gaps)
-    weights = np.empty_like(gaps)
-    weights[order] = (gaps + np.roll(gaps, 1)) / 2
-    return weights
+    return ((gaps + np.roll(gaps, 1)) / 2 / np.bincount(places))[places]
 
 
 @lru_cache(maxsize=32)
@@ -178,7 +184,7 @@ def _full_circle(geometry: Geometry) -> bool:
     """Whether the views go all the way round, so that every ray within the overlap is met from both sides."""
     angles = np.sort(np.remainder(geometry.angles, 2 * math.pi))
     gaps = np.diff(angles, append=angles[0] + 2 * math.pi)
-    return bool(gaps.max() < math.pi and gaps.max() <= END_OF_SCAN * np.median(gaps[gaps > 1e-9]))
+    return bool(gaps.max() < math.pi and gaps.max() <= END_OF_SCAN * np.median(gaps[gaps > SAME_ANGLE]))
 
 
 def _redundancy(geometry: FanBeam, gamma: np.ndarray) -> np.ndarray:

@@ -24,12 +24,14 @@ def gaussian_psf(sigma: float, size: int | None = None) -> Tensor:
         size: side of the square; reaches 4 σ when absent, as in ``scipy.ndimage.gaussian_filter``. An even size is
             symmetric about the half pixel, which is what :class:`Downsample` by an even factor wants.
     """
-    if not sigma > 0:
+    if not 0 < sigma < math.inf:
         raise ValueError(f"gaussian_psf: sigma is {sigma}, expected a number of pixels above 0")
     if size is None:
         size = 2 * int(4 * sigma + 0.5) + 1
+    if size < 1:
+        raise ValueError(f"gaussian_psf: size is {size}, expected at least 1 pixel")
     t = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    profile = torch.exp(-(t**2) / (2 * sigma**2))
+    profile = torch.exp((t.abs().min() ** 2 - t**2) / (2 * sigma**2))
     return _normalised(profile[:, None] * profile)
 
 
@@ -40,7 +42,7 @@ def motion_psf(length: float, angle: float) -> Tensor:
         length: of the segment in pixels.
         angle: in radians, counter-clockwise from the row axis, as the image is seen with row 0 at the top.
     """
-    if not length > 0:
+    if not 0 < length < math.inf:
         raise ValueError(f"motion_psf: length is {length}, expected a number of pixels above 0")
     count = 32 * math.ceil(length)
     t = length * ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5)
@@ -57,7 +59,7 @@ def defocus_psf(radius: float) -> Tensor:
     Args:
         radius: in pixels.
     """
-    if not radius > 0:
+    if not 0 < radius < math.inf:
         raise ValueError(f"defocus_psf: radius is {radius}, expected a number of pixels above 0")
     fine, reach = 32, max(math.ceil(radius - 0.5), 0)
     size = 2 * reach + 1
@@ -71,6 +73,8 @@ def bicubic_psf(factor: int) -> Tensor:
 
     The side is odd for an odd and even for an even factor, symmetric about the centre of a low-resolution pixel.
     """
+    if factor < 1:
+        raise ValueError(f"bicubic_psf: factor is {factor}, expected at least 1")
     size = 4 * factor - factor % 2
     profile = cubic((torch.arange(size, dtype=torch.float64) - (size - 1) / 2) / factor)
     return _normalised(profile[:, None] * profile)

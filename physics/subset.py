@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .fourier import FourierSampling
 from .multicoil import MultiCoilSampling
-from .operator import LinearOperator
+from .operator import LinearOperator, Normalised
 from .shapes import binary_mask
 
 
@@ -28,6 +28,7 @@ class Subset(LinearOperator):
         ValueError: if ``keep`` holds anything but 0 and 1, or does not broadcast.
     """
 
+    operator: LinearOperator
     keep: Tensor
     sampling: FourierSampling | None
 
@@ -40,6 +41,8 @@ class Subset(LinearOperator):
             fits = False
         if not fits:
             raise ValueError(f"Subset: keep is {tuple(keep.shape)}, which does not broadcast against {self.range}")
+        if isinstance(operator, Subset):  # a part of a part is a part
+            operator, keep = operator.operator, keep.to(operator.keep.device) & operator.keep
         self.operator = operator
         self.register_buffer("_device_holder", operator._device_holder, persistent=False)
         self.register_buffer("keep", keep.to(operator._device_holder.device), persistent=False)
@@ -79,7 +82,7 @@ class Subset(LinearOperator):
         self.check_measurement(y)
         y = self.keep * y
         x = self.operator.direct(y)
-        if isinstance(self.operator, FourierSampling | MultiCoilSampling):
+        if isinstance(unwrapped(self.operator)[0], FourierSampling | MultiCoilSampling):
             return x
         seen = self.A(x).flatten(1)
         energy = seen.square().sum(1).clamp_min(torch.finfo(y.dtype).tiny)
@@ -89,6 +92,15 @@ class Subset(LinearOperator):
         if self.sampling is None:
             return super().prox_l2(z, self.keep * y, gamma, **options)
         return self.sampling.prox_l2(z, y, gamma)
+
+
+def unwrapped(physics: LinearOperator) -> tuple[LinearOperator, float]:
+    """The operator inside :class:`Normalised` and :class:`Subset`, and what its measurements were divided by."""
+    scale = 1.0
+    while isinstance(physics, Normalised | Subset):
+        scale *= physics.scale if isinstance(physics, Normalised) else 1.0
+        physics = physics.operator
+    return physics, scale
 
 
 def _part(operator: FourierSampling, keep: Tensor) -> FourierSampling | None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..physics import FourierSampling, LinearOperator, MultiCoilSampling
+from ..physics.subset import unwrapped
 from .cnn import stack, unet
 from .contract import Network
-from .operator_facts import unwrapped
 from .planes import from_planes, to_planes
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..physics import LinearOperator, MultiCoilSampling
 from ..physics.fourier import fft2, ifft2, to_channels, to_complex
+from ..physics.subset import unwrapped
 from .cnn import unet
 from .coil_maps import CoilMapEstimation, combine, normalise_maps, standardise
 from .contract import Network
-from .operator_facts import unwrapped
 
 
 class E2EVarNet(Network):

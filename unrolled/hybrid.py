@@ -18,12 +18,13 @@ from ..baselines.objective import Objective
 from ..baselines.terms import TotalVariationTerm
 from ..data.problem import Problem
 from ..physics import LinearOperator
+from ..physics.subset import unwrapped
 from .admm_net import ADMMNet
 from .blocks import reduced_precision
 from .cnn import starting_at_zero
 from .conditioning import CONDITIONS, conditions
 from .contract import Network
-from .operator_facts import mean_eigenvalue, unwrapped
+from .operator_facts import mean_eigenvalue
 
 FLIPS = ((), (-1,), (-2,), (-2, -1))
 

@@ -15,6 +15,7 @@ from isocenter.baselines import (
     LeastSquares,
     Options,
     PlugAndPlay,
+    PriorImage,
     ReweightedTotalVariation,
     Tikhonov,
     TotalGeneralisedVariation,
@@ -23,6 +24,7 @@ from isocenter.baselines import (
     Wavelet,
 )
 from isocenter.baselines.denoisers import WaveletDenoiser
+from isocenter.baselines.direct import Direct
 from isocenter.baselines.gradient import total_variation
 from isocenter.baselines.non_local_means import NonLocalMeans
 from isocenter.baselines.sirt import SIRT
@@ -64,6 +66,10 @@ METHODS: dict[str, Callable[..., TunedMethod]] = {
     **PENALISED,
     "constrained tv": lambda weight, **o: ConstrainedTotalVariation(0.05, options=Options(**o)),
     "reweighted tv": lambda weight, **o: ReweightedTotalVariation(None, weight, weight, options=Options(**o)),
+    "reweighted tv, constrained": lambda weight, **o: ReweightedTotalVariation(
+        None, None, weight, 0.05, 1, Options(**o)
+    ),
+    "prior image, constrained": lambda weight, **o: PriorImage(Direct(), None, 3.0, 0.05, Options(**o)),
     "tv, pdhg": lambda weight, **o: TotalVariation(weight, options=Options(algorithm="pdhg", **o)),
     "tv, condat-vu": lambda weight, **o: TotalVariation(weight, options=Options(algorithm="condat-vu", **o)),
     "wavelet, fista": lambda weight, **o: Wavelet(weight, "db2", 2, False, Options(algorithm="fista", **o)),
@@ -109,7 +115,7 @@ def test_constant_images_are_kept(method: str, operator: str) -> None:
     x = torch.full((1, *A.domain), 0.7, dtype=torch.float64)
     solver = METHODS[method](0.01, tol=1e-3, max_iter=2000)
     alone = solver.reconstruct(A.A(x), A)
-    slack = 0.1 if method == "constrained tv" else 1e-2  # whose ball of 5 % holds others
+    slack = 0.1 if "constrained" in method else 1e-2  # whose ball of 5 % holds others
     assert (alone - x).norm() < slack * x.norm()
     both = solver.reconstruct(torch.cat([measured(A), A.A(x)]), A)
     assert torch.allclose(both[1:], alone, atol=1e-9)
@@ -212,12 +218,23 @@ def test_weights_that_are_none_are_refused(value: float) -> None:
             method(value)
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if "wavelet" not in name])
+def test_an_image_of_one_pixel_is_one(method: str) -> None:
+    y = torch.full((1, 1, 1, 1), 0.7)
+    x = METHODS[method](0.01, max_iter=2000).reconstruct(y, Identity((1, 1)))
+    assert float((x - y).abs()) <= 0.06  # the ball of the constraints
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Options(algorithm="amdm"), "algorithm is 'amdm', expected one of admm, pdhg, condat-vu, fista"),
         (lambda: Options(likelihood="normal"), "likelihood is 'normal', expected one of gaussian, poisson"),
-        (lambda: Options(low=1.0, high=0.0), "low is 1.0 and high 0.0, expected low ≤ high"),
+        (lambda: Options(low=1.0, high=1.0), "low is 1.0 and high 1.0, expected low < high"),
+        (lambda: Options(low=float("nan")), "low is nan"),
+        (lambda: ReweightedTotalVariation(epsilon=-0.1), "epsilon is -0.1, expected a finite number ≥ 0"),
+        (lambda: PriorImage(Direct(), epsilon=float("nan")), "epsilon is nan"),
+        (lambda: TotalGeneralisedVariation(ratio=-1.0), "ratio is -1.0, expected a positive number"),
         (lambda: Tikhonov(0.1, "laplace"), "penalty is 'laplace', expected one of identity, gradient"),
         (lambda: PlugAndPlay(NonLocalMeans(), "pgd"), "algorithm is 'pgd', expected one of hqs, admm, red"),
         (lambda: PlugAndPlay(NonLocalMeans(), max_iter=0), "expected both positive"),

@@ -65,6 +65,10 @@ def test_views_and_lines_are_withheld_as_a_whole() -> None:
         scan, part = SCANS[name], hold_out(SCANS[name])[1].flatten(0, -3).any(0)
         mask: Tensor = scan.mask  # type: ignore[assignment]
         assert torch.equal(part.any(axis), (part | ~mask).all(axis) & part.any(axis))  # all of a line that is measured
+    rest, first = hold_out(SCANS["columns"])
+    second = hold_out(rest)[1]
+    assert not (first & second).any()  # of what is left, whole lines again
+    assert torch.equal(second.any(-2, keepdim=True) & rest.support, second)
     radial = hold_out(SCANS["radial"])[1]
     assert not radial[:, 14:19, 14:19].any()  # the centre of k-space stays
     with pytest.raises(ValueError, match="choose another rule"):

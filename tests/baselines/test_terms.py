@@ -236,7 +236,8 @@ def test_the_prox_of_the_poisson_likelihood_is_lamberts_function(dtype: torch.dt
     thickness = torch.linspace(0, 12, 36).reshape(1, 1, 4, 9).to(dtype)
     t = TransmissionLikelihood(A, thickness)
     for step in (1e-3, 1.0, 1e3, 1e6):
-        for far in (-8.0, -0.1, 0.0, 0.1, 30.0):
+        # The last ones are as large as the weights, where most of the photons of a thick object are missing.
+        for far in (-8.0, -0.1, 0.0, 0.1, 30.0, 0.999 * step * torch.exp(-thickness), step * torch.exp(-thickness)):
             c = (thickness + far) / A.norm
             d = (t.prox(c, steps(c, step)) * A.norm - thickness).double().numpy().ravel()
             weight = step * np.exp(-thickness.double().numpy().ravel())

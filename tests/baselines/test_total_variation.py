@@ -53,6 +53,14 @@ def test_gradient_and_its_adjoint() -> None:
     assert 7 < torch.linalg.matrix_norm(dense, 2) ** 2 < 8  # Chambolle 2004, theorem 3.1
 
 
+def test_total_variation_has_a_gradient_on_flat_images() -> None:
+    x = torch.zeros(1, 1, 5, 5, requires_grad=True)
+    total_variation(x + torch.nn.functional.pad(torch.ones(1, 1, 2, 2), (1, 2, 1, 2))).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert float(x.grad.sum().abs()) < 1e-6  # it is a divergence
+
+
 def test_projection_leaves_the_ball_and_shortens_the_rest() -> None:
     p = torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1, 1)
     assert torch.allclose(project_to_ball(p, 1.0).flatten(), torch.tensor([0.6, 0.8]))

@@ -139,6 +139,12 @@ def test_whole_numbers_are_tried_once_each() -> None:
     assert both.best.values["a"] == pytest.approx(0.02, rel=0.1)
 
 
+@pytest.mark.parametrize("optimum", [1, 2, 13, 77, 150])
+def test_the_best_whole_number_is_found(optimum: int) -> None:
+    result = search(lambda v: math.log(v["k"] / optimum) ** 2, [Axis("k", 1, 200, integer=True)], 16)
+    assert result.best.values["k"] == optimum
+
+
 def test_an_optimum_at_the_end_of_any_range_is_a_warning() -> None:
     found = search(lambda v: math.log(v["a"]) + math.log(v["b"] / 0.5) ** 2, [A, B], 60)
     assert [warning.split()[0] for warning in found.warnings()] == ["a"]

@@ -79,6 +79,26 @@ def test_direct_deblurs(boundary) -> None:
     torch.testing.assert_close(operator.direct(operator.A(flat)), flat, rtol=1e-5, atol=0)
 
 
+def test_a_narrow_function_of_even_side_is_four_pixels() -> None:
+    expected = torch.nn.functional.pad(torch.full((2, 2), 0.25, dtype=torch.float64), (1, 1, 1, 1))
+    torch.testing.assert_close(gaussian_psf(0.01, 4), expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gaussian_psf(1.0, 0),
+        lambda: gaussian_psf(math.inf),
+        lambda: motion_psf(math.inf, 0.0),
+        lambda: defocus_psf(math.inf),
+        lambda: bicubic_psf(0),
+    ],
+)
+def test_impossible_functions_are_refused(make) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        make()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -45,6 +45,7 @@ SCANS = {
     "fan": FanBeam(views(360, 0, 2 * math.pi), 120, 1.5, 120.0, 240.0),
     "fan, axis off centre": FanBeam(views(360, 0, 2 * math.pi), 140, 1.5, 120.0, 240.0, 5.5),
     "parallel, half a detector": ParallelBeam(views(360, 0, 2 * math.pi), 36, 1.0, -12.5),
+    "parallel, half a detector, two turns": ParallelBeam(views(360, 0, 4 * math.pi), 36, 1.0, -12.5),
     "fan, half a detector": FanBeam(views(360, 0, 2 * math.pi), 50, 1.5, 120.0, 240.0, -22.0),
     "fan, half a detector, the other half": FanBeam(views(360, 0, 2 * math.pi), 50, 1.5, 120.0, 240.0, 22.4),
     "fan, short scan": FanBeam(views(240, 0.3, 0.3 + SHORT), 120, 1.5, 120.0, 240.0),
@@ -91,5 +92,10 @@ def test_the_period_is_shared_out_to_the_views() -> None:
     assert view_weights(ParallelBeam((1.0,), 3)).tolist() == [math.pi]
     limited = view_weights(ParallelBeam(views(30, 0, 1.5), 3))
     assert np.allclose(limited, 0.05)  # the gap behind the last view is no cell of the integral
+    for turns in (1, 2, 3):  # each of its views counts
+        again = view_weights(ParallelBeam(views(60 * turns, 0, 2 * math.pi * turns), 3))
+        assert np.allclose(again, math.pi / 60 / turns)
+        again = view_weights(FanBeam(views(60 * turns, 0, 2 * math.pi * turns), 3, 1.0, 10, 20))
+        assert np.allclose(again, 2 * math.pi / 60 / turns)
     twice = view_weights(ParallelBeam((0.0, 0.5, 0.5, 1.0, 1.5, 2.0, 2.5), 3))
     assert twice[1] + twice[2] == pytest.approx(0.5)
