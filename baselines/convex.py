@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from math import isnan
 from typing import Any, Literal
 
 from torch import Tensor
@@ -54,12 +54,6 @@ class Options:
             raise ValueError(f"low is {self.low} and high {self.high}, expected low < high")
         check_choice("likelihood", self.likelihood, Likelihood)
         check_choice("algorithm", self.algorithm, Algorithm)
-
-
-def check_epsilon(epsilon: float | None) -> None:
-    """Raise a ValueError unless it is a relative misfit, or none."""
-    if epsilon is not None and not 0 <= epsilon < inf:
-        raise ValueError(f"epsilon is {epsilon}, expected a finite number ≥ 0")
 
 
 def minimise(

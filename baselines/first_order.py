@@ -53,7 +53,7 @@ class PrimalDual:
             stack = Stack((*stack.terms, objective.least_squares_term()))
         norms = self._norms(stack)
         share = 1 / (len(norms) * norms.square())
-        state, omega = self._start(stack, start)
+        state, omega = self._start(stack, norms, start)
         z, first = state.p, omega
         for count in range(1, 2**62):
             step = 1 / (omega + float(smooth))
@@ -85,13 +85,13 @@ class PrimalDual:
                 omega = omega * torch.where(ratio > 0, ratio, 1).clamp(0.1, 10) ** (0.5 / count**0.5)
                 omega = omega.clamp(first / DRIFT, first * DRIFT)
 
-    def _start(self, stack: Stack, start: Balanced | None) -> Balanced:
+    def _start(self, stack: Stack, norms: Tensor, start: Balanced | None) -> Balanced:
         u = self.objective.start() if start is None else start[0].x
         c = stack.analysis(u)  # which tells the stack what shapes its parts have
         if start is not None:
             return start
         omega = self.objective.first_penalties(c, stack)
-        balance = (omega * self._norms(stack).square()).sum(1)
+        balance = (omega * norms.square()).sum(1)
         return Balanced(PrimalDualState(u, torch.zeros_like(c)), balance)
 
     def _norms(self, stack: Stack) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..physics import LinearOperator
-from .convex import Options, check_epsilon, minimise
+from .convex import Options, minimise
 from .least_squares import least_misfit
 from .method import Method
 from .terms import Term, TotalVariationTerm
@@ -90,7 +90,7 @@ class PriorImage(TunedMethod):
         options: Options | None = None,
         tuning: Tuning | None = None,
     ) -> None:
-        check_epsilon(epsilon)
+        self._check_number("epsilon", epsilon)
         given = {"sparsity": sparsity} | ({"regularisation": regularisation} if epsilon is None else {})
         super().__init__(given, tuning)
         self.prior, self.epsilon, self.options = prior, epsilon, options or Options()
@@ -104,11 +104,11 @@ class PriorImage(TunedMethod):
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
         anchor, least, state = start or (self.prior.reconstruct(y, physics), self._least(y, physics), None)
-        weight, sparsity = values.get("regularisation", 0.0), values["sparsity"]
 
         def terms(y: Tensor, unit: float) -> list[Term]:
-            own = weight / unit if self.epsilon is None else 1.0
-            return [Anchored(TotalVariationTerm(own), anchor / unit), TotalVariationTerm(sparsity * own)]
+            weight = values["regularisation"] / unit if self.epsilon is None else 1.0
+            own = TotalVariationTerm(values["sparsity"] * weight)
+            return [Anchored(TotalVariationTerm(weight), anchor / unit), own]
 
         x, state = minimise(
             "total variation around a prior image",

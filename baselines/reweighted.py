@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..physics import LinearOperator
-from .convex import Options, check_epsilon, minimise
+from .convex import Options, minimise
 from .gradient import gradient, joint_length, shrink
 from .least_squares import least_misfit
 from .method import Method
@@ -68,7 +68,7 @@ class ReweightedTotalVariation(TunedMethod):
     ) -> None:
         if edge == 0 or rounds < 1:
             raise ValueError(f"ReweightedTotalVariation: edge is {edge} and rounds {rounds}, expected both positive")
-        check_epsilon(epsilon)
+        self._check_number("epsilon", epsilon)
         super().__init__({"edge": edge} | ({"regularisation": regularisation} if epsilon is None else {}), tuning)
         self.prior, self.epsilon, self.rounds, self.options = prior, epsilon, rounds, options or Options()
 
@@ -80,13 +80,12 @@ class ReweightedTotalVariation(TunedMethod):
     def estimate(
         self, y: Tensor, physics: LinearOperator, values: Mapping[str, float], *, start: Any = None, rough: bool = False
     ) -> Estimate:
-        weight, edge = values.get("regularisation", 0.0), values["edge"]
         first, least, state = start or (None, None if self.epsilon is None else least_misfit(physics, y), None)
 
         def step(profile: Tensor | None, state: Any) -> Estimate:
             def terms(y: Tensor, unit: float) -> list[Term]:
-                own = weight / unit if self.epsilon is None else 1.0
-                return [TotalVariationTerm(own) if profile is None else WeightedTotalVariationTerm(own, profile)]
+                weight = values["regularisation"] / unit if self.epsilon is None else 1.0
+                return [TotalVariationTerm(weight) if profile is None else WeightedTotalVariationTerm(weight, profile)]
 
             return minimise(
                 "reweighted total variation",
@@ -105,7 +104,7 @@ class ReweightedTotalVariation(TunedMethod):
         else:
             x = first = self.prior.reconstruct(y, physics) if first is None else first
         unit = unit_of(y)
-        own = edge / unit
+        edge = values["edge"] / unit
         for _ in range(self.rounds):
-            x, state = step(own / (own + joint_length(gradient(x / unit))), state)
+            x, state = step(edge / (edge + joint_length(gradient(x / unit))), state)
         return Estimate(x, (first, least, state))

@@ -93,13 +93,13 @@ class TikhonovSolver:
         gains: list[Tensor] = []
         error, running = energy, torch.ones_like(energy, dtype=torch.bool)
         look = 0
-        for count in range(max_iter):
+        for count in range(max_iter + 1):
             running = running & (energy > 0)
-            if count == look:
+            if count in (look, max_iter):
                 look += 1 + count // SELDOM
                 error = torch.where(running, torch.maximum(energy, _left(gains, energy)), error)
                 running = running & (error > tol**2 * size(x))
-                if not running.any():
+                if count == max_iter or not running.any():
                     break
             image = self._matrix(A, direction)
             step = torch.where(running, energy / inner(direction, image).clamp_min(tiny), 0)
@@ -109,7 +109,6 @@ class TikhonovSolver:
             last, energy = energy, inner(residual, scaled)
             error = torch.where(energy > 0, error, energy)
             direction = scaled + torch.where(running, energy / last, 0) * direction
-        error = torch.where(running, torch.maximum(energy, _left(gains, energy)), error)
         # The recursion for the residual is too sure of itself.
         drift = right - self._matrix(A, x) - residual
         rounding = blindness * inner(drift, drift) if blindness else inner(drift, filter_image(drift, inverse))
@@ -129,10 +128,10 @@ class TikhonovSolver:
         return torch.where(seen, 1 / torch.where(seen, total, 1), 0)
 
 
-def _left(gains: list[Tensor], like: Tensor) -> Tensor:
+def _left(gains: list[Tensor], energy: Tensor) -> Tensor:
     """What is left of ‖e‖² after these gains, ``[B, 1, 1, 1]``, as far as they tell; infinite for a few."""
     if len(gains) < LATEST:
-        return torch.full_like(like, math.inf)
+        return torch.full_like(energy, math.inf)
     history = torch.stack(gains)
     later = history.flip(0).cumsum(0).flip(0)
     multiple = torch.where(history > 0, later / history, 1).amax(0)

@@ -89,8 +89,7 @@ class TunedMethod(Method):
 
     def __init__(self, given: Mapping[str, float | None], tuning: Tuning | None = None) -> None:
         for name, value in given.items():
-            if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"{type(self).__name__}: {name} is {value}, expected a finite number ≥ 0")
+            self._check_number(name, value)
         self.given, self.tuning = dict(given), tuning or Tuning()
         self.values: dict[str, float] = {name: value for name, value in given.items() if value is not None}
 
@@ -164,6 +163,10 @@ class TunedMethod(Method):
             seconds=time.perf_counter() - began,
             warnings=[*([ORACLE] if oracle else []), *search.warnings()],
         )
+
+    def _check_number(self, name: str, value: float | None) -> None:
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{type(self).__name__}: {name} is {value}, expected a finite number ≥ 0")
 
     def _check(self, y: Tensor, physics: LinearOperator) -> None:
         physics.check_measurement(y)

@@ -153,17 +153,16 @@ class Search:
     def _line(self, coarse: dict[tuple[float, ...], float]) -> None:
         places = [0.0, *sorted(place for (place,) in coarse), 1.0]
         at = places.index(min(coarse, key=coarse.__getitem__)[0])
-        (axis,), budget = self.axes, self.budget
-        if axis.integer:  # Brent's search stops within the places that round to one number
-            self.budget = max(len(self.trials), budget - NEIGHBOURS)
+        (axis,) = self.axes
+        spare = NEIGHBOURS if axis.integer else 0  # Brent's search stops within the places that round to one number
         with suppress(_SpentError):
             minimize_scalar(
-                lambda place: self._try((place,)),
+                lambda place: self._try((place,), spare),
                 bounds=(places[at - 1], places[at + 1]),
                 method="bounded",
                 options={"maxiter": 10 * self.budget, "xatol": TOLERANCE},
             )
-        self.budget, known = budget, 0
+        known = 0
         while axis.integer and known < len(self.trials):
             known, value = len(self.trials), self.best.values[axis.name]
             for neighbour in (value - 1, value + 1):
@@ -188,11 +187,11 @@ class Search:
             },
         )
 
-    def _try(self, place: tuple[float, ...]) -> float:
+    def _try(self, place: tuple[float, ...], spare: int = 0) -> float:
         values = {axis.name: axis.value(p) for axis, p in zip(self.axes, place, strict=True)}
         key = tuple(values.values())
         if key not in self._known:
-            if len(self.trials) >= self.budget:
+            if len(self.trials) >= self.budget - spare:
                 raise _SpentError
             trial = self._evaluate(values, key)
             self._known[key] = trial
