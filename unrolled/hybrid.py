@@ -69,7 +69,8 @@ class Hybrid(Network):
         sparse_stages: of the ADMM-Net; 0 starts from the direct reconstruction.
         sparse_iterations: of ADMM, a multiple of five; 0 leaves t out.
         cg_iterations: of the ADMM-Net's solves where they have no closed form.
-        flips: that a reconstruction averages over: 1 is none, 2 are left and right, 4 all.
+        flips: that a reconstruction averages every U_k over, and training draws from: 1 is none, 2 are left and right,
+            4 all.
     """
 
     def __init__(
@@ -199,9 +200,10 @@ class _Stage(nn.Module):
         return step(x + self.correct(torch.cat((x, d, known), dim=1)), d, softplus(self.weight))
 
     def correct(self, planes: Tensor) -> Tensor:
-        """U of planes; while nothing is trained, the mean over flips."""
-        if self.training or len(self.flips) == 1:
-            return self.correction(planes)
+        """U of planes: flipped at random in training, and the mean over flips from then on."""
+        if self.training:
+            axes = self.flips[int(torch.randint(len(self.flips), ()))]
+            return self.correction(planes.flip(axes)).flip(axes)
         made = self.correction(torch.cat([planes.flip(axes) for axes in self.flips]))
         parts = zip(made.chunk(len(self.flips)), self.flips, strict=True)
         return torch.stack([part.flip(axes) for part, axes in parts]).mean(0)

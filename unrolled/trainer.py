@@ -157,8 +157,8 @@ class Trainer:
     def differentiate(self, batch: Batch) -> Tensor:
         """This process's part of the loss, a mean over the images of all processes; leaves its gradients."""
         devices = [self.place.device] if self.place.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # what a network draws is a function of the step, too
-            torch.manual_seed(seeded_generator("step", self.seed, self.step, self.place.rank).initial_seed())
+        with torch.random.fork_rng(devices=devices):  # what a network draws is a function of the step, for all ranks
+            torch.manual_seed(seeded_generator("step", self.seed, self.step).initial_seed())
             loss = self.objective(self.network, batch, self.step).sum() / self.training.batch
             penalty = self.network.penalty()
             if penalty is not None:
