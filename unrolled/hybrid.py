@@ -69,8 +69,8 @@ class Hybrid(Network):
         sparse_stages: of the ADMM-Net; 0 starts from the direct reconstruction.
         sparse_iterations: of ADMM, a multiple of five; 0 leaves t out.
         cg_iterations: of the ADMM-Net's solves where they have no closed form.
-        flips: that a reconstruction averages every U_k over, and training draws from: 1 is none, 2 are left and right,
-            4 all.
+        flips: that a reconstruction averages every U_k over: 1 is none, 2 are left and right, 4 all. With 2 or 4 every
+            U_k sees a random one of the four in each step of training.
     """
 
     def __init__(
@@ -200,9 +200,11 @@ class _Stage(nn.Module):
         return step(x + self.correct(torch.cat((x, d, known), dim=1)), d, softplus(self.weight))
 
     def correct(self, planes: Tensor) -> Tensor:
-        """U of planes: flipped at random in training, and the mean over flips from then on."""
+        """U of planes; one of all flips at random in training, and the mean over the chosen ones from then on."""
+        if len(self.flips) == 1:
+            return self.correction(planes)
         if self.training:
-            axes = self.flips[int(torch.randint(len(self.flips), ()))]
+            axes = FLIPS[int(torch.randint(len(FLIPS), ()))]
             return self.correction(planes.flip(axes)).flip(axes)
         made = self.correction(torch.cat([planes.flip(axes) for axes in self.flips]))
         parts = zip(made.chunk(len(self.flips)), self.flips, strict=True)
