@@ -9,8 +9,9 @@ import torch
 from isocenter.data.problem import Problem
 from isocenter.physics import Blur
 from isocenter.physics.noise import seeded_generator
-from isocenter.unrolled import ADMMNet, LearnedMethod, Training
+from isocenter.unrolled import Hybrid, LearnedMethod, Training
 from isocenter.unrolled import training as training_module
+from isocenter.unrolled.blocks import full_precision
 from isocenter.unrolled.distributed import place
 from torch import Tensor
 
@@ -38,13 +39,13 @@ class Squares(Problem):
 
 
 def train(folder: Path) -> None:
-    """Eight steps of five images, in two goes; ``weights.safetensors`` in the folder."""
+    """Eight steps of five images, in two goes, of a network that draws; ``weights.safetensors`` in the folder."""
     torch.set_num_threads(1)
     training_module.SECONDS_BETWEEN_CHECKPOINTS = 0.0
-    with place("cpu") as here:
+    with place("cpu") as here, full_precision():
         for stop_at in (4, None):
             training = Training(steps=8, batch=5, validate_every=2, warmup=2)
-            method = LearnedMethod(lambda channels: ADMMNet(stages=2), training)
+            method = LearnedMethod(lambda channels: Hybrid(channels, 2, (4, 6), sparse_stages=1, flips=2), training)
             try:
                 method.fit(Squares("train", 7, stop_at), Squares("validation", 3), folder / "fit")
             except KeyboardInterrupt:
