@@ -12,7 +12,7 @@ from isocenter.physics import Blur, FourierSampling, LinearOperator, Normalised,
 from isocenter.physics.masks import cartesian_uniform
 from isocenter.unrolled import ADMMNet, Hybrid, LearnedMethod, Training
 from isocenter.unrolled.conditioning import conditions
-from isocenter.unrolled.hybrid import MultiScale
+from isocenter.unrolled.hybrid import FLIPS, MultiScale
 from isocenter.unrolled.trained_then_tuned import TrainedThenTuned
 
 SHAPE = (16, 20)
@@ -117,7 +117,7 @@ def test_multi_scale_networks_see_as_far_as_their_scales_reach() -> None:
 
 @pytest.mark.parametrize(("flips", "axes"), [(2, [(-1,)]), (4, [(-1,), (-2,), (-2, -1)])])
 def test_reconstructions_are_averaged_over_flips(flips: int, axes: list[tuple[int, ...]]) -> None:
-    """Corrections then flip with what they are made from; training draws one flip at a time."""
+    """Corrections then flip with what they are made from; training draws one of all flips at a time."""
     torch.manual_seed(0)
     plain, averaged = (Hybrid(stages=1, widths=(4, 8), flips=count) for count in (1, flips))
     torch.nn.init.normal_(plain.stages[0].correction.last.weight)
@@ -125,7 +125,7 @@ def test_reconstructions_are_averaged_over_flips(flips: int, axes: list[tuple[in
     assert averaged.settings == plain.settings
     planes = torch.randn(2, plain.stages[0].correction.first.in_channels, 12, 14)
     ours, theirs = averaged.stages[0], plain.stages[0]
-    terms = [theirs.correct(planes.flip(each)).flip(each) for each in ((), *axes)]
+    terms = [theirs.correct(planes.flip(each)).flip(each) for each in FLIPS]
     drawn = [ours.correct(planes) for _ in range(40)]
     found = [[torch.allclose(made, term, atol=2e-2, rtol=0) for term in terms] for made in drawn]
     assert all(sum(row) == 1 for row in found)
@@ -134,7 +134,20 @@ def test_reconstructions_are_averaged_over_flips(flips: int, axes: list[tuple[in
     for each in axes:
         torch.testing.assert_close(ours.correct(planes.flip(each)), ours.correct(planes).flip(each), atol=2e-2, rtol=0)
         assert (theirs.correct(planes.flip(each)) - theirs.correct(planes).flip(each)).abs().max() > 0.1
+    terms = [theirs.correct(planes.flip(each)).flip(each) for each in ((), *axes)]
     torch.testing.assert_close(ours.correct(planes), sum(terms) / flips, atol=2e-2, rtol=0)
+
+
+def test_two_flips_take_turns_over_stages() -> None:
+    torch.manual_seed(0)
+    network = Hybrid(stages=3, widths=(4, 8), flips=2).eval()
+    planes = torch.randn(1, network.stages[0].correction.first.in_channels, 8, 8)
+    for k, stage in enumerate(network.stages):
+        torch.nn.init.normal_(stage.correction.last.weight)
+        axes = [(), (-1,)] if k % 2 == 0 else [(-2,), (-2, -1)]
+        terms = [stage.correction(planes.flip(each)).flip(each) for each in axes]
+        torch.testing.assert_close(stage.correct(planes), sum(terms) / 2, atol=2e-2, rtol=0)
+        assert (stage.correct(planes) - stage.correction(planes)).abs().max() > 0.1
 
 
 def test_the_safeguard_is_total_variation_around_the_networks_image(boxes, tmp_path: Path) -> None:
