@@ -111,7 +111,7 @@ class Hybrid(Network):
             "sparse_stages": sparse_stages,
             "sparse_iterations": sparse_iterations,
             "cg_iterations": cg_iterations,
-        }  # without flips, which change no weight
+        }  # without flips, which change no shape
         self.sparse_iterations = sparse_iterations
         self.start = ADMMNet(sparse_stages, cg_iterations=cg_iterations) if sparse_stages else None
         planes = (3 if sparse_iterations else 2) * channels + CONDITIONS
