@@ -56,7 +56,8 @@ class Hybrid(Network):
     sees it) and brings 0.1 at most elsewhere. Flips keep a few images from being learned by heart: with eighteen, after
     a blur, PSNR of validation images falls from the 1,200th step on without them, from 35.99 dB to 35.87, and rises to
     36.21 with two in turn, 0.16 of which are the means when it reconstructs: as much as with all four in twice the
-    time; the same two in all stages bring 0.10.
+    time; the same two in all stages bring 0.10. With 119 slices of brains and 1,000 steps they bring 0.14 dB for MRI
+    and cost 0.08 in super-resolution.
 
     Tried and dropped: the gradient Aᵀ(y − A x) beside d (−1.5 dB), conjugate gradients as data steps of tomography
     (−1.5), features or planes that go from stage to stage (−0.5 to 0), U-Nets at half the resolution (−0.6 for MRI),
