@@ -27,6 +27,7 @@ from .contract import Network
 from .operator_facts import mean_eigenvalue
 
 FLIPS = ((), (-1,), (-2,), (-2, -1))
+TURNS = {1: (FLIPS[:1],), 2: (FLIPS[:2], FLIPS[2:]), 4: (FLIPS,)}  # what stages average over, one after another
 
 
 class Hybrid(Network):
@@ -97,7 +98,7 @@ class Hybrid(Network):
             or sparse_stages < 0
             or sparse_iterations < 0
             or sparse_iterations % CHECK_EVERY
-            or flips not in (1, 2, 4)
+            or flips not in TURNS
         ):
             raise ValueError(
                 f"Hybrid: {stages} stages of widths {tuple(widths)}, {sparse_stages} of ADMM-Net, {sparse_iterations} "
@@ -116,8 +117,8 @@ class Hybrid(Network):
         self.sparse_iterations = sparse_iterations
         self.start = ADMMNet(sparse_stages, cg_iterations=cg_iterations) if sparse_stages else None
         planes = (3 if sparse_iterations else 2) * channels + CONDITIONS
-        starts = [flips * k % len(FLIPS) for k in range(stages)] if flips > 1 else [0] * stages
-        self.stages = nn.ModuleList(_Stage(planes, channels, widths, FLIPS[k : k + flips]) for k in starts)
+        turns = itertools.islice(itertools.cycle(TURNS[flips]), stages)
+        self.stages = nn.ModuleList(_Stage(planes, channels, widths, turn) for turn in turns)
         self.register_buffer("regularisation", torch.tensor(1e-3))
         self.register_buffer("lowest", torch.full((CONDITIONS,), -10.0))
         self.register_buffer("highest", torch.full((CONDITIONS,), 10.0))
