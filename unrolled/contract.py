@@ -20,8 +20,8 @@ State = TypeVar("State")
 class Network(nn.Module, ABC):
     """x = network(y, A) for operators of norm one and images whose data range is one.
 
-    No image may depend on the others of its batch: no batch normalisation. All in float32 but the insides of
-    :class:`ConvolutionBlock` (to which a CUDA device adds what PyTorch allows cuDNN, TF32 in other convolutions).
+    No image may depend on the others of its batch: no batch normalisation. All in float32 but what
+    :func:`reduced_precision` holds (to which a CUDA device adds what PyTorch allows cuDNN, TF32 in other convolutions).
 
     Attributes:
         settings: what was given to make the network, plain data; weights fit networks of the same settings only.

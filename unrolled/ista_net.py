@@ -8,7 +8,7 @@ from torch.nn.functional import relu
 
 from ..baselines.steps import proximal_gradient_step
 from ..physics import LinearOperator
-from .blocks import ConvolutionBlock
+from .blocks import reduced_precision
 from .contract import Network
 
 ASYMMETRY_WEIGHT = 0.01
@@ -59,24 +59,22 @@ class ISTANetPlus(Network):
 class _Phase(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.channels = channels
         self.step_size = nn.Parameter(torch.tensor(0.5))
-        self.transform = ConvolutionBlock(_Transform(channels, width))
+        self.transform = _Transform(channels, width)
 
     def forward(self, x: Tensor, asymmetry: Tensor, y: Tensor, physics: LinearOperator) -> tuple[Tensor, Tensor]:
         def prox(r: Tensor) -> Tensor:
             nonlocal asymmetry
-            correction = self.transform(r)
-            if self.training:
-                asymmetry = asymmetry + correction[:, self.channels :].square().mean()
-            return r + correction[:, : self.channels]
+            correction, more = self.transform(r)
+            asymmetry = asymmetry + more
+            return r + correction
 
         x = proximal_gradient_step(x, lambda v: physics.A_adjoint(physics.A(v) - y), prox, step_size=self.step_size)
         return x, asymmetry
 
 
 class _Transform(nn.Module):
-    """r ↦ G(B(soft(F(D r), θ))), in training followed by the channels of B(F(D r)) − D r."""
+    """r ↦ G(B(soft(F(D r), θ))) and, in training, mean (B(F(D r)) − D r)²."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -84,13 +82,19 @@ class _Transform(nn.Module):
         self.to_features, self.to_image = _convolution(channels, width), _convolution(width, channels)
         self.forwards = nn.Sequential(_convolution(width, width), nn.ReLU(), _convolution(width, width))
         self.backwards = nn.Sequential(_convolution(width, width), nn.ReLU(), _convolution(width, width))
+        self.to(memory_format=torch.channels_last)
 
-    def forward(self, r: Tensor) -> Tensor:
-        d = self.to_features(r)
-        z = self.forwards(d)
-        shrunk = z.sign() * relu(z.abs() - self.threshold.to(z.dtype))
-        correction = self.to_image(self.backwards(shrunk))
-        return torch.cat((correction, self.backwards(z) - d), dim=1) if self.training else correction
+    def forward(self, r: Tensor) -> tuple[Tensor, Tensor]:
+        with reduced_precision(r):
+            d = self.to_features(r.contiguous(memory_format=torch.channels_last))
+            z = self.forwards(d)
+            shrunk = z.sign() * relu(z.abs() - self.threshold.to(z.dtype))
+            correction = self.to_image(self.backwards(shrunk)).to(r.dtype).contiguous()
+            if not self.training:
+                return correction, r.new_zeros(())
+            # features never leave bf16: as float32 they would take as long as the convolutions
+            norm = torch.linalg.vector_norm(self.backwards(z) - d, dtype=r.dtype)
+        return correction, norm.square() / d.numel()
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:

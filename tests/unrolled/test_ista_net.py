@@ -40,12 +40,12 @@ def ista(phases: int) -> ISTANetPlus:
     """
     network = ISTANetPlus(phases=phases, width=4)
     for phase in network.phases:
-        body = phase.transform.body
-        centre(body.to_features, [[1.0], [-1.0], [SCALE], [-SCALE]])
-        for first, _, second in (body.forwards, body.backwards):
+        transform = phase.transform
+        centre(transform.to_features, [[1.0], [-1.0], [SCALE], [-SCALE]])
+        for first, _, second in (transform.forwards, transform.backwards):
             centre(first, torch.eye(4).tolist())
             centre(second, torch.block_diag(*[torch.tensor([[1.0, -1.0], [-1.0, 1.0]])] * 2).tolist())
-        centre(body.to_image, [[0.5, -0.5, -0.5 / SCALE, 0.5 / SCALE]])
+        centre(transform.to_image, [[0.5, -0.5, -0.5 / SCALE, 0.5 / SCALE]])
     return network
 
 
@@ -55,7 +55,7 @@ def test_with_identity_transforms_it_is_ista(dense: Callable) -> None:
     with torch.no_grad():
         for phase in network.phases:
             phase.step_size.fill_(0.3)
-            phase.transform.body.threshold.fill_(0.02)
+            phase.transform.threshold.fill_(0.02)
     y = physics.A(torch.rand(2, 1, *SHAPE, dtype=torch.float64))
     matrix = dense(physics).numpy()
     with torch.no_grad():
@@ -76,9 +76,9 @@ def test_penalty_is_zero_where_b_inverts_f_and_the_definition_elsewhere() -> Non
         inverse(y, physics)
         network(y, physics)
         x = physics.direct(y)
-        body = network.phases[0].transform.body
-        d = body.to_features(x - 0.5 * physics.A_adjoint(physics.A(x) - y))
-        expected = 0.01 * (body.backwards(body.forwards(d)) - d).square().mean()
+        transform = network.phases[0].transform
+        d = transform.to_features(x - 0.5 * physics.A_adjoint(physics.A(x) - y))
+        expected = 0.01 * (transform.backwards(transform.forwards(d)) - d).square().mean()
     assert inverse.penalty() == 0
     torch.testing.assert_close(network.penalty(), expected)
 
