@@ -15,7 +15,7 @@ _full_precision: ContextVar[bool] = ContextVar("full_precision", default=False)
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Inside, every :class:`ConvolutionBlock` keeps the dtype of its input."""
+    """Inside, :func:`reduced_precision` reduces none: all convolutions keep the dtype of their input."""
     token = _full_precision.set(True)
     try:
         yield

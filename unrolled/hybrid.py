@@ -66,8 +66,8 @@ class Hybrid(Network):
     1.5 (flat), t − x instead of t (−0.1 after a blur), U_k that do not see d where the data step has a closed form
     (flat after a blur), a last stage without its data step (after a blur +0.07 of three stages, 0 of five; −0.10 for
     MRI), one U-Net for all stages (after a blur five stages end at 28.16 dB with one and at 28.07 with five, three
-    stages with three at 28.21), He's initial weights and a wider finest scale (after a blur −0.05 and −0.1). A better t
-    is a worse guide where λ is small: of 20 dB it leads to 41.0 dB for tomography with little noise
+    stages with three at 28.21), He's initial weights and a wider finest scale (after a blur −0.05 and −0.1, midway).
+    A better t is a worse guide where λ is small: of 20 dB it leads to 41.0 dB for tomography with little noise
     (``do-cnns-solve-ct``, validation images), with the λ that is best for ten iterations of 29 dB to 40.1, after 25
     iterations of 38 dB to 40.5.
 
