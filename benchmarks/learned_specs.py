@@ -345,6 +345,7 @@ class HybridSpec(LearnedSpec):
     sparse_iterations: Annotated[int, Field(ge=0, multiple_of=5)] = 10
     cg_iterations: Count = 2
     flips: Literal[1, 2, 4] = 1
+    dual: bool = False
     safeguard: Literal[False, "image", "edges"] = False
     regularisation: Positive | None = None
     sparsity: Positive | None = None
@@ -380,6 +381,7 @@ class HybridSpec(LearnedSpec):
             self.sparse_iterations,
             self.cg_iterations,
             self.flips,
+            self.dual,
         )
 
     def build(self, seed: int) -> Method:

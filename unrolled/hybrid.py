@@ -29,6 +29,8 @@ from .operator_facts import mean_eigenvalue
 FLIPS = ((), (-1,), (-2,), (-2, -1))
 TURNS = {1: (FLIPS[:1],), 2: (FLIPS[:2], FLIPS[2:]), 4: (FLIPS,)}  # what stages average over, one after another
 
+GAIN = 10.0  # of the first weights for images: of the data range one, what a network has to see is a hundredth
+
 
 class Hybrid(Network):
     """A network of our own for every operator A of norm one: 162,430 parameters for real images.
@@ -81,6 +83,7 @@ class Hybrid(Network):
         flips: that a reconstruction averages every U_k over: 1 is none; 2 are left and right in the first stage, both
             upside down in the second, and so on in turn; 4 are all. With 2 or 4 every U_k sees a random one of the four
             in each step of training.
+        dual: stages of ADMM instead, which remember what the one before them changed.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Hybrid(Network):
         sparse_iterations: int = 10,
         cg_iterations: int = 2,
         flips: int = 1,
+        dual: bool = False,
     ) -> None:
         super().__init__()
         if (
@@ -115,12 +119,15 @@ class Hybrid(Network):
             "sparse_stages": sparse_stages,
             "sparse_iterations": sparse_iterations,
             "cg_iterations": cg_iterations,
+            **({"dual": True} if dual else {}),  # weights of before know nothing of it
         }  # without flips, which change no shape
         self.sparse_iterations = sparse_iterations
         self.start = ADMMNet(sparse_stages, cg_iterations=cg_iterations) if sparse_stages else None
-        planes = (3 if sparse_iterations else 2) * channels + CONDITIONS
+        self.dual = dual
+        seen = channels * (1 + (not dual) + bool(sparse_iterations)) + CONDITIONS
         turns = itertools.islice(itertools.cycle(TURNS[flips]), stages)
-        self.stages = nn.ModuleList(_Stage(planes, channels, widths, turn) for turn in turns)
+        stage = _DualStage if dual else _Stage
+        self.stages = nn.ModuleList(stage(seen, channels, widths, turn) for turn in turns)
         self.register_buffer("regularisation", torch.tensor(1e-3))
         self.register_buffer("lowest", torch.full((CONDITIONS,), -10.0))
         self.register_buffer("highest", torch.full((CONDITIONS,), 10.0))
@@ -159,8 +166,9 @@ class Hybrid(Network):
         low, high = (bound.view(-1, 1, 1).to(direct) for bound in (self.lowest, self.highest))
         known = torch.cat((self.sparse(y, physics), conditions(direct, physics).clamp(low, high)), dim=1)
         step = _DataStep(y, physics)
+        multiplier = torch.zeros_like(x)
         for stage in self.stages:
-            x = self.run(stage, x, known, step)
+            x, multiplier = self.run(stage, x, multiplier, known, step)
             self.show(x)
         return x
 
@@ -191,24 +199,29 @@ class _DataStep:
         """d."""
         return self.physics.direct(self.y - self.physics.A(x))
 
-    def __call__(self, z: Tensor, d: Tensor, weight: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, weight: Tensor, d: Tensor | None = None) -> Tensor:
+        """From z; d is that of z unless another is given."""
         if self.solved:
             return self.physics.prox_l2(z, self.y, weight / self.gain)
-        return z + weight / 10 * d
+        return z + weight / 10 * (self.residual(z) if d is None else d)
 
 
 class _Stage(nn.Module):
     """One stage. γ starts at 1: for the closed forms, whose data weigh as much as z, as in :class:`MoDL`."""
 
+    start = 1.0
+
     def __init__(self, planes: int, channels: int, widths: Sequence[int], flips: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
         self.flips = flips
         self.correction = MultiScale(planes, channels, widths)
-        self.weight = nn.Parameter(torch.tensor(1.0).expm1().log())  # softplus keeps γ positive
+        with torch.no_grad():
+            self.correction.first.weight[:, :-CONDITIONS] *= GAIN
+        self.weight = nn.Parameter(torch.tensor(self.start).expm1().log())  # softplus keeps γ positive
 
-    def forward(self, x: Tensor, known: Tensor, step: _DataStep) -> Tensor:
+    def forward(self, x: Tensor, multiplier: Tensor, known: Tensor, step: _DataStep) -> tuple[Tensor, Tensor]:
         d = step.residual(x)
-        return step(x + self.correct(torch.cat((x, d, known), dim=1)), d, softplus(self.weight))
+        return step(x + self.correct(torch.cat((x, d, known), dim=1)), softplus(self.weight), d), multiplier
 
     def correct(self, planes: Tensor) -> Tensor:
         """U of planes; one of all flips at random in training, and the mean over the chosen ones from then on."""
@@ -220,6 +233,17 @@ class _Stage(nn.Module):
         made = self.correction(torch.cat([planes.flip(axes) for axes in self.flips]))
         parts = zip(made.chunk(len(self.flips)), self.flips, strict=True)
         return torch.stack([part.flip(axes) for part, axes in parts]).mean(0)
+
+
+class _DualStage(_Stage):
+    """One stage of ADMM for the split z = x, from z = u + n = prox(u) on. γ starts at 10, as in :class:`ADMMCSNet`."""
+
+    start = 10.0
+
+    def forward(self, x: Tensor, multiplier: Tensor, known: Tensor, step: _DataStep) -> tuple[Tensor, Tensor]:
+        u = x + multiplier
+        n = self.correct(torch.cat((u, known), dim=1))
+        return step(u + 2 * n, softplus(self.weight)), -n  # z = u + n, β = u − z, and x fits its data near z − β
 
 
 class MultiScale(nn.Module):
