@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from isocenter.baselines import Options, PriorImage, ReweightedTotalVariation, TotalVariation
+from isocenter.baselines.steps import ADMMState, admm_step
 from isocenter.benchmarks.learned_specs import HybridSpec
 from isocenter.physics import Blur, FourierSampling, LinearOperator, Normalised, ParallelBeam, Radon, views
 from isocenter.physics.masks import cartesian_uniform
@@ -41,6 +42,30 @@ def test_untrained_it_goes_on_from_admm_net_with_filtered_back_projection_of_the
     for _ in range(3):
         expected = expected + 0.1 * physics.direct(y - physics.A(expected))
     torch.testing.assert_close(Hybrid(stages=3, sparse_stages=2, cg_iterations=4)(y, physics), expected)
+
+
+@pytest.mark.parametrize("solved", [True, False])
+def test_dual_stages_are_those_of_admm(solved: bool) -> None:
+    """With a soft threshold in the place of x + U(x), from the direct reconstruction on."""
+    physics = Normalised(Blur(torch.ones(3, 3) / 9, SHAPE) if solved else scan())
+    y = physics.A(torch.rand(2, 1, *SHAPE))
+    network = Hybrid(stages=3, widths=(4, 8), sparse_stages=0, sparse_iterations=0, dual=True)
+    for stage in network.stages:
+        stage.correct = lambda planes: soft(planes[:, :1]) - planes[:, :1]
+    gain = float(physics.normal_spectrum.mean())
+
+    def solve(v: torch.Tensor) -> torch.Tensor:
+        return physics.prox_l2(v, y, 10 / gain) if solved else v + physics.direct(y - physics.A(v))
+
+    start = physics.direct(y)
+    state = admm_step(ADMMState(start, start, torch.zeros_like(start)), lambda v: v, soft)
+    for _ in range(2):
+        state = admm_step(state, solve, soft)
+    torch.testing.assert_close(network(y, physics), solve(state.z - state.u))
+
+
+def soft(v: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.softshrink(v, 0.1)
 
 
 @pytest.mark.parametrize("make", [scan, lambda: Blur(torch.ones(3, 3) / 9, SHAPE)])
@@ -101,6 +126,13 @@ def test_the_network_for_images_of_one_channel_has_less_than_three_hundred_thous
         162_430,
         164_161,
     ]
+
+
+def test_first_weights_are_larger_for_images_than_for_conditions() -> None:
+    torch.manual_seed(0)
+    for stage in Hybrid(stages=2).stages:
+        weight = stage.correction.first.weight.detach()
+        assert float(weight[:, :3].std() / weight[:, 3:].std()) == pytest.approx(10, rel=0.1)
 
 
 def test_multi_scale_networks_see_as_far_as_their_scales_reach() -> None:

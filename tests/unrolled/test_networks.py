@@ -35,6 +35,7 @@ SHAPE = (17, 22)  # odd, not square, and no multiple of what a U-Net needs
 
 NETWORKS: dict[str, Callable[[int], Network]] = {
     "hybrid": lambda channels: Hybrid(channels, 2, (8, 16), sparse_stages=2, sparse_iterations=5),
+    "dual hybrid": lambda channels: Hybrid(channels, 2, (8, 16), sparse_stages=0, sparse_iterations=5, dual=True),
     "U-Net": lambda channels: UNetPostProcessing(channels, widths=(8, 16, 16)),
     "ADMM-Net": lambda channels: ADMMNet(stages=3, cg_iterations=4),
     "learned primal-dual": lambda channels: LearnedPrimalDual(channels, iterations=3, primal=3, dual=2, width=8),
