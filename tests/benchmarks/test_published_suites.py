@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from isocenter.benchmarks import report
+from isocenter.benchmarks.learned_specs import HybridSpec
 from isocenter.benchmarks.run_folder import read_csv
 from isocenter.benchmarks.runner import run_suite
-from isocenter.benchmarks.schema import LoadedSuite, load_suite
+from isocenter.benchmarks.schema import LoadedSuite, built_in_suites, load_suite
 from isocenter.benchmarks.tasks import OpenTask
 from isocenter.unrolled import training
 
@@ -39,6 +40,13 @@ def psnr_of_direct(task: OpenTask, images: Sequence[int]) -> list[float]:
     test = task.simulated("test")
     errors = [task.physics.direct(test.measurement(i)[None])[0] - test.truth(i) for i in images]
     return [10 * math.log10(test.data_range**2 / float(error.square().mean())) for error in errors]
+
+
+@pytest.mark.parametrize("suite", sorted(built_in_suites()))
+def test_no_hybrid_has_more_than_three_hundred_thousand_parameters(suite: str) -> None:
+    for method in load_suite(suite).suite.methods:
+        if isinstance(method, HybridSpec):
+            assert sum(weight.numel() for weight in method.network(1).parameters()) <= 300_000
 
 
 def test_the_scan_of_learned_primal_dual_is_that_of_the_paper() -> None:
