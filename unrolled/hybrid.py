@@ -139,7 +139,6 @@ class Hybrid(Network):
         }  # without flips, which change no shape
         self.sparse_iterations = sparse_iterations
         self.start = ADMMNet(sparse_stages, cg_iterations=cg_iterations) if sparse_stages else None
-        self.dual = dual
         seen = channels * (1 + (not dual) + bool(sparse_iterations)) + CONDITIONS
         turns = itertools.islice(itertools.cycle(TURNS[flips]), stages)
         stage = _DualStage if dual else _Stage
@@ -225,7 +224,7 @@ class _DataStep:
 class _Stage(nn.Module):
     """One stage. γ starts at 1: for the closed forms, whose data weigh as much as z, as in :class:`MoDL`."""
 
-    start = 1.0
+    initial_weight = 1.0
 
     def __init__(self, planes: int, channels: int, widths: Sequence[int], flips: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
@@ -233,7 +232,7 @@ class _Stage(nn.Module):
         self.correction = MultiScale(planes, channels, widths)
         with torch.no_grad():
             self.correction.first.weight[:, :-CONDITIONS] *= GAIN
-        self.weight = nn.Parameter(torch.tensor(self.start).expm1().log())  # softplus keeps γ positive
+        self.weight = nn.Parameter(torch.tensor(self.initial_weight).expm1().log())  # softplus keeps γ positive
 
     def forward(self, x: Tensor, multiplier: Tensor, known: Tensor, step: _DataStep) -> tuple[Tensor, Tensor]:
         d = step.residual(x)
@@ -254,7 +253,7 @@ class _Stage(nn.Module):
 class _DualStage(_Stage):
     """One stage of ADMM for the split z = x, from z = u + n = prox(u) on. γ starts at 10, as in :class:`ADMMCSNet`."""
 
-    start = 10.0
+    initial_weight = 10.0
 
     def forward(self, x: Tensor, multiplier: Tensor, known: Tensor, step: _DataStep) -> tuple[Tensor, Tensor]:
         u = x + multiplier
