@@ -33,7 +33,7 @@ GAIN = 10.0
 """Of the first weights for images: their data range is one, and what a network has to see is a hundredth of it.
 
 PyTorch's own weights leave that to training. For ``csmri-ladder`` at 20 % of k-space ten dual stages are at 31.96 dB
-after 400 images with them and at 33.20 with ten times as large ones (validation); thirty times are no better.
+after 400 images with them and at 33.16 with ten times as large ones (validation); thirty times are no better.
 """
 
 
@@ -63,7 +63,7 @@ class Hybrid(Network):
         β = −n
 
     Every stage then knows what the one before it changed, which is worth 0.3 dB with eleven stages and nothing before
-    them (``csmri-ladder`` at 20 % of k-space, 1,000 images, validation).
+    them (``csmri-ladder`` at 20 % of k-space, 1,000 images, validation; γ starts at 10 instead of 1).
 
     What its parts bring is a suite, ``hybrid-ablation``, and its table is in ``docs/results.md``: without t and the
     ADMM-Net 1.3 dB (MRI) to 1.9 (tomography) are missing where data are undersampled, without the ADMM-Net alone 0.5,
