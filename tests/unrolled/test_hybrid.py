@@ -55,7 +55,7 @@ def test_dual_stages_are_those_of_admm(solved: bool) -> None:
     gain = float(physics.normal_spectrum.mean())
 
     def solve(v: torch.Tensor) -> torch.Tensor:
-        return physics.prox_l2(v, y, 10 / gain) if solved else v + physics.direct(y - physics.A(v))
+        return physics.prox_l2(v, y, 1 / gain) if solved else v + 0.1 * physics.direct(y - physics.A(v))
 
     start = physics.direct(y)
     state = admm_step(ADMMState(start, start, torch.zeros_like(start)), lambda v: v, soft)
