@@ -46,20 +46,21 @@ class Hybrid(Network):
 
         d = direct(y − A x)
         z = x + U_k(x, d, t, c)
-        x = argmin γ_k/2 ‖A x − y‖² + ½ ‖x − z‖²    where this has a closed form
-        x = z + γ_k/10 d                            elsewhere, as for tomography
+        x = argmin γ_k/(2μ) ‖A x − y‖² + ½ ‖x − z‖²    where this has a closed form
+        x = z + γ_k/10 d                               elsewhere, as for tomography
 
-    d is what the measurements still ask for, as an image: filtered back-projection, zero filling or a Wiener filter
-    make its gradient well conditioned. U_k is a small U-Net that starts at zero, c are the :func:`conditions`, kept
-    within the range of the validation images: a network of one scan has not learned what to make of others (at twice
-    its sampling rate, that cost 3.6 dB). All is trained together, but for t.
+    μ is the :func:`mean_eigenvalue` of AᵀA, for MRI the sampled fraction of k-space. d is what the measurements still
+    ask for, as an image: filtered back-projection, zero filling or a Wiener filter make its gradient well conditioned.
+    U_k is a small U-Net that starts at zero, c are the :func:`conditions`, kept within the range of the validation
+    images: a network of one scan has not learned what to make of others (at twice its sampling rate, that cost
+    3.6 dB). All is trained together, but for t.
 
     ``dual`` stages are those of ADMM for the split z = x, with z = u + U_k(u) as the proximal map, scaled multiplier β
     and a data step from v ::
 
         n = U_k(x + β, t, c)
         v = x + β + 2 n
-        x = argmin γ_k/2 ‖A x − y‖² + ½ ‖x − v‖², or v + γ_k/10 direct(y − A v)
+        x = argmin γ_k/(2μ) ‖A x − y‖² + ½ ‖x − v‖², or v + γ_k/10 direct(y − A v)
         β = −n
 
     Every stage then knows what the one before it changed, which is worth 0.3 dB with eleven stages and nothing before
@@ -80,9 +81,9 @@ class Hybrid(Network):
     Where nothing is undersampled t and the ADMM-Net cost more than they bring. For images of 256² of bodies five stages
     of widths 24, 32, 48 are 0.1 dB better than three of 32, 48, 48, take a quarter longer, and t costs 0.3 after a blur
     (0 where the first stage alone sees it) and brings 0.1 at most elsewhere. Flips keep a few images from being learned
-    by heart: with eighteen, after a blur, PSNR of validation images falls from the 1,200th step on without them, from
-    35.99 dB to 35.87, and rises to 36.21 with two in turn, 0.16 of which are the means when it reconstructs: as much as
-    with all four in twice the time; the same two in all stages bring 0.10.
+    by heart: with eighteen, after a blur and with PyTorch's own first weights, PSNR of validation images falls from the
+    1,200th step on without them, from 35.99 dB to 35.87, and rises to 36.21 with two in turn, 0.16 of which are the
+    means when it reconstructs: as much as with all four in twice the time; the same two in all stages bring 0.10.
 
     Tried and dropped, with PyTorch's own first weights: the gradient Aᵀ(y − A x) beside d (−1.5 dB), conjugate
     gradients as data steps of tomography (−1.5), features or planes that go from stage to stage (−0.5 to 0), U-Nets at
