@@ -112,6 +112,15 @@ class Cell:
         return Cell(task, self.method, self.seed, self.retrain)
 
     @cached_property
+    def alone(self) -> Cell | None:
+        """The task's cell of the same network without what this one tunes around it: one training serves both."""
+        network = self.method.network_alone()
+        for other in self.task.loaded.suite.methods_of(self.task.name) if network else ():
+            if other.weights is None and self.seed in other.seeds and other.identity() == network.identity():
+                return Cell(self.task, other, self.seed, self.retrain)
+        return None
+
+    @cached_property
     def fit_key(self) -> str:
         """Hash of what the fit depends on that cells share."""
         tasks = {name: task.identity for name, task in self.trained_on.items()}
@@ -124,6 +133,8 @@ class Cell:
             fitted = packaged.digest(self.weights)
         elif self.source is not None:
             fitted = self.source.key
+        elif self.alone is not None and self.alone.weights:
+            fitted = packaged.digest(self.alone.weights)
         else:
             fitted = self.fit_key if self.trained_on else ""
         return {"task": self.task.identity, "method": self.method.identity(), "seed": self.seed, "weights": fitted}

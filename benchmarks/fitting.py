@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ..data.whole_file import remove_leftovers
 from ..unrolled.distributed import Place, current_place
 from ..unrolled.learning_curve import PICTURE, TABLE
 from ..unrolled.mixture import Mixture
+from ..unrolled.trained_then_tuned import TrainedThenTuned
 from ..unrolled.trainer import CheckpointError
 from . import packaged
 from .environment import environment, machine
@@ -95,14 +96,14 @@ def _made(cell: Cell, method: Method, folder: Path, measurements: Path, place: P
     unfinished.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder, "fit.json")
     try:
-        made = method.fit(*_problems(cell, measurements), unfinished)
+        made = _fitted(cell, method, unfinished, measurements)
     except CheckpointError as error:
         logger.warning("%s: an interrupted fit cannot go on and begins anew (%s)", cell.title, error)
         if place.first:
             shutil.rmtree(unfinished)
             unfinished.mkdir()
         place.share(None)  # the folder is empty
-        made = method.fit(*_problems(cell, measurements), unfinished)
+        made = _fitted(cell, method, unfinished, measurements)
     result = {**asdict(made), "environment": machine()}
     if not place.first:
         return result
@@ -118,6 +119,15 @@ def _made(cell: Cell, method: Method, folder: Path, measurements: Path, place: P
     partial.replace(fitted)
     shutil.rmtree(unfinished)
     return result
+
+
+def _fitted(cell: Cell, method: Method, folder: Path, measurements: Path) -> Fit:
+    """Fit a method in a folder of its cell; what it has in common with another cell is fitted there, once."""
+    problems = _problems(cell, measurements)
+    if cell.alone is None or not isinstance(method, TrainedThenTuned):
+        return method.fit(*problems, folder)
+    trained = fit_cell(cell.alone, method.trained, folder.parents[1] / cell.alone.name, measurements)
+    return method.tune(Fit(**{field.name: trained[field.name] for field in fields(Fit)}), *problems)
 
 
 def train_cells(

@@ -384,6 +384,10 @@ class HybridSpec(LearnedSpec):
             self.dual,
         )
 
+    def network_alone(self) -> HybridSpec | None:
+        around = {"safeguard", "regularisation", "sparsity", "edge", "epsilon", "tol", "max_iter", "tuning"}
+        return HybridSpec(**self.model_dump(exclude=around)) if self.safeguard else None
+
     def build(self, seed: int) -> Method:
         network = super().build(seed)
         if not self.safeguard:

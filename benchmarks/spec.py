@@ -192,6 +192,10 @@ class MethodSpec(Spec):
         """Tasks that one fit for all tasks is made on, in turns; none where every task has a fit of its own."""
         return ()
 
+    def network_alone(self) -> MethodSpec | None:
+        """The method without what is tuned around its network; None where it has nothing of that kind."""
+        return None
+
     @property
     def key(self) -> str:
         """The name in results; the kind where none is given."""

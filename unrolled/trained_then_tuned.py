@@ -37,6 +37,10 @@ class TrainedThenTuned(Method):
             ValueError: if a split is empty, or ``folder`` holds another training.
         """
         training = self.trained.fit(*self.training_problems(train, validation), folder)
+        return self.tune(training, train, validation)
+
+    def tune(self, training: Fit, train: Problem, validation: Problem) -> Fit:
+        """What is left to fit once the network is trained, by ``training``; the fit of both."""
         return training.joined(self.tuned.fit(train, validation), ", then ")
 
     def training_problems(self, train: Problem, validation: Problem) -> tuple[Problem, Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from isocenter.benchmarks.training_specs import TrainingSpec
 from isocenter.benchmarks.yaml_lines import SuiteError
 from isocenter.unrolled import Training
 from isocenter.unrolled.hybrid import Hybrid
+from isocenter.unrolled.network import LearnedMethod
 from isocenter.unrolled.weights_io import Card, read_weights, write_weights
 
 
@@ -163,3 +165,47 @@ def test_a_task_to_train_on_that_is_not_there_is_named_with_its_line(tmp_path):
     suite.write_text(JOINT.replace("strong]", "stron]"), encoding="utf-8")
     with pytest.raises(SuiteError, match=r"joint.yaml:4: .*no task is called 'stron', did you mean 'strong'"):
         run_suite(load_suite(suite), tmp_path / "run")
+
+
+GUARDED = """\
+name: guarded
+data: {kind: phantoms, family: head, size: 64, train: 4, validation: 2, test: 1}
+methods:
+  - &network {kind: hybrid, stages: 1, widths: [4, 8], training: {steps: 4, batch: 2, validate_every: 2}}
+  - {<<: *network, name: guarded, safeguard: edges, tuning: {budget: 4}, max_iter: 20}
+tasks:
+  blur: {physics: {kind: blur, psf: {kind: gaussian, sigma: 1.0}}, noise: {kind: gaussian, sigma: 0.01}}
+"""
+
+
+def test_a_network_with_and_without_a_safeguard_is_trained_once(tmp_path, monkeypatch):
+    suite, out, trained = tmp_path / "guarded.yaml", tmp_path / "run", []
+    suite.write_text(GUARDED, encoding="utf-8")
+    original = LearnedMethod.fit
+    monkeypatch.setattr(LearnedMethod, "fit", lambda self, *on: trained.append(1) or original(self, *on))
+
+    assert run_suite(load_suite(suite), out, methods=["guarded"]).done == 1
+    assert run_suite(load_suite(suite), out).done == 2
+    assert len(trained) == 1
+    alone, guarded = (next((out / "cells" / "blur").glob(f"{name}-0-*")) for name in ("hybrid", "guarded"))
+    weights = [(cell / "fitted" / "weights.safetensors").read_bytes() for cell in (alone, guarded)]
+    assert weights[0] == weights[1]
+    fits = [json.loads((cell / "fit.json").read_text()) for cell in (alone, guarded)]
+    assert fits[1]["budget"].startswith(f"{fits[0]['budget']}, then ")
+    assert fits[1]["curve"] == fits[0]["curve"]
+    assert fits[1]["seconds"] > fits[0]["seconds"]
+
+    # With another number of steps it is another network.
+    run_suite(load_suite(suite, ["methods.guarded.training.steps=3"]), out)
+    assert len(trained) == 2
+
+    # One that is packaged is not trained again, and its files count as the result does.
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path / "weights")
+    packaged.package(out)
+    shutil.rmtree(packaged.packaged("guarded", "blur", "guarded", 0))
+    again = tmp_path / "again"
+    assert run_suite(load_suite(suite), again).done == 2
+    assert len(trained) == 2
+    (found,) = (again / "cells" / "blur").glob("guarded-0-*")
+    assert found.name != guarded.name
+    assert "fitted before" in json.loads((found / "fit.json").read_text())["budget"]
