@@ -115,7 +115,9 @@ class Cell:
     def alone(self) -> Cell | None:
         """The task's cell of the same network without what this one tunes around it: one training serves both."""
         network = self.method.network_alone()
-        for other in self.task.loaded.suite.methods_of(self.task.name) if network else ():
+        if network is None:
+            return None
+        for other in self.task.loaded.suite.methods_of(self.task.name):
             if other.weights is None and self.seed in other.seeds and other.identity() == network.identity():
                 return Cell(self.task, other, self.seed, self.retrain)
         return None
