@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from isocenter.benchmarks import report
-from isocenter.benchmarks.learned_specs import HybridSpec
 from isocenter.benchmarks.run_folder import read_csv
 from isocenter.benchmarks.runner import run_suite
 from isocenter.benchmarks.schema import LoadedSuite, built_in_suites, load_suite
 from isocenter.benchmarks.tasks import OpenTask
+from isocenter.benchmarks.trained_then_tuned_specs import HybridSpec
 from isocenter.unrolled import training
 
 NETWORKS = {"unet", "dncnn", "learned-gradient", "learned-pdhg", "learned-primal", "learned-primal-dual", "hybrid"}
