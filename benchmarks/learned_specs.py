@@ -232,12 +232,13 @@ class ItNetSpec(LearnedSpec):
     memory: Annotated[int, Field(ge=0)] = 5
     widths: tuple[Count, ...] = Field((16, 32, 64), min_length=2)
     conditioned: bool = False
+    gain: Positive = 1.0
     title: ClassVar[str] = "ItNet"
 
     def network(self, channels: int) -> Network:
         from ..unrolled.itnet import ItNet
 
-        return ItNet(channels, self.iterations, self.memory, self.widths, self.conditioned)
+        return ItNet(channels, self.iterations, self.memory, self.widths, self.conditioned, self.gain)
 
 
 class RegularisationMapsSpec(LearnedSpec):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from deepinv.models import UNet
 from torch import nn
 
@@ -11,7 +12,7 @@ from .blocks import ConvolutionBlock
 from .prelu import PReLU
 
 
-def unet(inputs: int, outputs: int, widths: Sequence[int]) -> ConvolutionBlock:
+def unet(inputs: int, outputs: int, widths: Sequence[int], gain: float = 1.0) -> ConvolutionBlock:
     """deepinv's U-Net without normalisation: ``[B, inputs, H, W]`` → ``[B, outputs, H, W]``, zero at the start.
 
     Images of any size are padded to what its scales need, and cropped.
@@ -20,8 +21,11 @@ def unet(inputs: int, outputs: int, widths: Sequence[int]) -> ConvolutionBlock:
         inputs: planes that it sees.
         outputs: planes that it makes.
         widths: feature maps at each scale, finest first.
+        gain: of the first weights, over PyTorch's own.
     """
     body = UNet(inputs, outputs, residual=False, batch_norm=False, channels_per_scale=list(widths), device=None)
+    with torch.no_grad():
+        body.Conv1[0].weight *= gain
     return ConvolutionBlock(starting_at_zero(body, body.Conv_1x1))
 
 

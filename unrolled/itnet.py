@@ -38,6 +38,7 @@ class ItNet(Network):
         memory: channels that go from iteration to iteration.
         widths: of the U-Nets, feature maps at each scale, finest first.
         conditioned: whether the U-Nets see the :func:`conditions` of noise and sampling too.
+        gain: of the U-Nets' first weights, over PyTorch's own, as that of :class:`Hybrid`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ItNet(Network):
         memory: int = 5,
         widths: Sequence[int] = (16, 32, 64),
         conditioned: bool = False,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         if iterations < 1 or memory < 0:
@@ -58,11 +60,13 @@ class ItNet(Network):
             "memory": memory,
             "widths": list(widths),
         }
-        if conditioned:  # cards of others do not know the word
+        if conditioned:  # cards of others do not know the word; gain changes no shape
             self.settings["conditioned"] = True
         self.conditioned, last, known = conditioned, iterations - 1, CONDITIONS * conditioned
         self.iterations = nn.ModuleList(
-            _Iteration(channels, known + memory * (k > 0), memory if k < last else 0, widths, 1.0 if k < last else 0.1)
+            _Iteration(
+                channels, known + memory * (k > 0), memory if k < last else 0, widths, 1.0 if k < last else 0.1, gain
+            )
             for k in range(iterations)
         )
 
@@ -83,10 +87,12 @@ class _State(NamedTuple):
 
 
 class _Iteration(nn.Module):
-    def __init__(self, channels: int, read: int, written: int, widths: Sequence[int], step_size: float) -> None:
+    def __init__(
+        self, channels: int, read: int, written: int, widths: Sequence[int], step_size: float, gain: float
+    ) -> None:
         super().__init__()
         self.channels = channels
-        self.correction = unet(channels + read, channels + written, widths)
+        self.correction = unet(channels + read, channels + written, widths, gain)
         self.step_size = nn.Parameter(torch.tensor(step_size))
 
     def forward(self, state: _State, known: Tensor, y: Tensor, physics: LinearOperator) -> _State:
