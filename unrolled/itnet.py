@@ -38,8 +38,8 @@ class ItNet(Network):
         memory: channels that go from iteration to iteration.
         widths: of the U-Nets, feature maps at each scale, finest first.
         conditioned: whether the U-Nets see the :func:`conditions` of noise and sampling too.
-        gain: of the U-Nets' first weights, over PyTorch's own, as that of :class:`Hybrid`. Ten brings 0.1 dB (denoising)
-            to 1.2 (reconstruction) after 1,000 steps of ``real-mri`` (validation).
+        gain: of the U-Nets' first weights, over PyTorch's own, as that of :class:`Hybrid`. Ten brings 0.1 dB in
+            denoising and 1.2 in reconstruction after 1,000 steps of ``real-mri`` (validation).
     """
 
     def __init__(
