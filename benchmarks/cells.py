@@ -112,7 +112,7 @@ class Cell:
         return Cell(task, self.method, self.seed, self.retrain)
 
     @cached_property
-    def alone(self) -> Cell | None:
+    def network_cell(self) -> Cell | None:
         """The task's cell of the same network without what this one tunes around it: one training serves both."""
         network = self.method.network_alone()
         if network is None:
@@ -135,8 +135,8 @@ class Cell:
             fitted = packaged.digest(self.weights)
         elif self.source is not None:
             fitted = self.source.key
-        elif self.alone is not None and self.alone.weights:
-            fitted = packaged.digest(self.alone.weights)
+        elif self.network_cell is not None and self.network_cell.weights:
+            fitted = packaged.digest(self.network_cell.weights)
         else:
             fitted = self.fit_key if self.trained_on else ""
         return {"task": self.task.identity, "method": self.method.identity(), "seed": self.seed, "weights": fitted}

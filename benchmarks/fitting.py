@@ -124,9 +124,9 @@ def _made(cell: Cell, method: Method, folder: Path, measurements: Path, place: P
 def _fitted(cell: Cell, method: Method, folder: Path, measurements: Path) -> Fit:
     """Fit a method in a folder of its cell; what it has in common with another cell is fitted there, once."""
     problems = _problems(cell, measurements)
-    if cell.alone is None or not isinstance(method, TrainedThenTuned):
+    if cell.network_cell is None or not isinstance(method, TrainedThenTuned):
         return method.fit(*problems, folder)
-    trained = fit_cell(cell.alone, method.trained, folder.parents[1] / cell.alone.name, measurements)
+    trained = fit_cell(cell.network_cell, method.trained, folder.parents[1] / cell.network_cell.name, measurements)
     return method.tune(Fit(**{field.name: trained[field.name] for field in fields(Fit)}), *problems)
 
 
