@@ -60,14 +60,12 @@ class ItNet(Network):
             "iterations": iterations,
             "memory": memory,
             "widths": list(widths),
-        }
-        if conditioned:  # cards of others do not know the word; gain changes no shape
+        }  # without gain, which changes no shape
+        if conditioned:  # cards of others do not know the word
             self.settings["conditioned"] = True
         self.conditioned, last, known = conditioned, iterations - 1, CONDITIONS * conditioned
         self.iterations = nn.ModuleList(
-            _Iteration(
-                channels, known + memory * (k > 0), memory if k < last else 0, widths, 1.0 if k < last else 0.1, gain
-            )
+            _Iteration(channels, known + memory * (k > 0), memory * (k < last), widths, 1.0 if k < last else 0.1, gain)
             for k in range(iterations)
         )
 
