@@ -32,12 +32,13 @@ class UNetSpec(LearnedSpec):
     kind: Literal["unet"]
     widths: tuple[Count, ...] = Field((24, 48, 96), min_length=2)
     conditioned: bool = False
+    gain: Positive = 1.0
     title: ClassVar[str] = "U-Net post-processing"
 
     def network(self, channels: int) -> Network:
         from ..unrolled.postprocessing import UNetPostProcessing
 
-        return UNetPostProcessing(channels, self.widths, self.conditioned)
+        return UNetPostProcessing(channels, self.widths, self.conditioned, self.gain)
 
 
 class ADMMNetSpec(LearnedSpec):
@@ -200,12 +201,13 @@ class E2EVarNetSpec(LearnedSpec):
     cascades: Count = 6
     widths: tuple[Count, ...] = Field((12, 24, 48), min_length=2)
     coil_maps: Literal["operator", "estimated"] = "operator"
+    gain: Positive = 1.0
     title: ClassVar[str] = "E2E-VarNet"
 
     def network(self, channels: int) -> Network:
         from ..unrolled.e2e_varnet import E2EVarNet
 
-        return E2EVarNet(channels, self.cascades, self.widths, self.coil_maps)
+        return E2EVarNet(channels, self.cascades, self.widths, self.coil_maps, self.gain)
 
 
 class MoDLSpec(LearnedSpec):

@@ -46,6 +46,7 @@ class E2EVarNet(Network):
         widths: of the U-Nets, feature maps at each scale, finest first.
         coil_maps: ``"operator"`` takes S from the operator; ``"estimated"`` from the calibration region by a learned
             network, see :class:`CoilMapEstimation`.
+        gain: of the first weights for images, over PyTorch's own, as that of :class:`Hybrid`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class E2EVarNet(Network):
         cascades: int = 6,
         widths: Sequence[int] = (12, 24, 48),
         coil_maps: Literal["operator", "estimated"] = "operator",
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         if cascades < 1 or coil_maps not in ("operator", "estimated"):
@@ -68,7 +70,7 @@ class E2EVarNet(Network):
             "widths": list(widths),
             "coil_maps": coil_maps,
         }
-        self.cascades = nn.ModuleList(_Cascade(channels, widths) for _ in range(cascades))
+        self.cascades = nn.ModuleList(_Cascade(channels, widths, gain) for _ in range(cascades))
         self.estimate = CoilMapEstimation(widths) if coil_maps == "estimated" else None
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
@@ -102,9 +104,9 @@ class E2EVarNet(Network):
 class _Cascade(nn.Module):
     """state − w · misfit(state) − expand(U(reduce(state)))."""
 
-    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], gain: float) -> None:
         super().__init__()
-        self.correction = unet(channels, channels, widths)
+        self.correction = unet(channels, channels, widths, gain)
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, state: Tensor, space: _Space) -> Tensor:

@@ -25,15 +25,22 @@ class UNetPostProcessing(Network):
         channels: of the image; 1, or 2 for complex images.
         widths: feature maps at each scale, finest first.
         conditioned: whether U sees the :func:`conditions` of noise and sampling too.
+        gain: of the first weights, over PyTorch's own, as that of :class:`Hybrid`.
     """
 
-    def __init__(self, channels: int = 1, widths: Sequence[int] = (24, 48, 96), conditioned: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: Sequence[int] = (24, 48, 96),
+        conditioned: bool = False,
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
         self.settings = {"network": "U-Net post-processing", "channels": channels, "widths": list(widths)}
         if conditioned:  # cards of others do not know the word
             self.settings["conditioned"] = True
         self.conditioned = conditioned
-        self.correction = unet(channels + CONDITIONS * conditioned, channels, widths)
+        self.correction = unet(channels + CONDITIONS * conditioned, channels, widths, gain)
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
