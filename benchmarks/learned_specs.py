@@ -218,12 +218,13 @@ class MoDLSpec(LearnedSpec):
     depth: Annotated[int, Field(ge=2)] = 5
     width: Count = 32
     cg_iterations: Count = 10
+    gain: Positive = 1.0
     title: ClassVar[str] = "MoDL"
 
     def network(self, channels: int) -> Network:
         from ..unrolled.modl import MoDL
 
-        return MoDL(channels, self.iterations, self.depth, self.width, self.cg_iterations)
+        return MoDL(channels, self.iterations, self.depth, self.width, self.cg_iterations, self.gain)
 
 
 class ItNetSpec(LearnedSpec):

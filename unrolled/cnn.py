@@ -29,16 +29,19 @@ def unet(inputs: int, outputs: int, widths: Sequence[int], gain: float = 1.0) ->
     return ConvolutionBlock(starting_at_zero(body, body.Conv_1x1))
 
 
-def stack(inputs: int, outputs: int, width: int, depth: int) -> ConvolutionBlock:
+def stack(inputs: int, outputs: int, width: int, depth: int, gain: float = 1.0) -> ConvolutionBlock:
     """``depth`` 3 × 3 convolutions with ReLU between them: ``[B, inputs, H, W]`` → ``[B, outputs, H, W]``, zero at the
-    start.
+    start. ``gain`` as that of :func:`unet`.
 
     Raises:
         ValueError: if there are fewer than two convolutions.
     """
     if depth < 2:
         raise ValueError(f"a stack of {depth} convolutions; expected at least 2")
-    layers: list[nn.Module] = [nn.Conv2d(inputs, width, 3, padding=1)]
+    first = nn.Conv2d(inputs, width, 3, padding=1)
+    with torch.no_grad():
+        first.weight *= gain
+    layers: list[nn.Module] = [first]
     for _ in range(depth - 2):
         layers += [nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
     last = nn.Conv2d(width, outputs, 3, padding=1)

@@ -41,10 +41,17 @@ class MoDL(Network):
         depth: convolutions of the CNN.
         width: its feature maps.
         cg_iterations: bound on those of a solve, and on those of its gradient.
+        gain: of the CNN's first weights, over PyTorch's own, as that of :class:`Hybrid`.
     """
 
     def __init__(
-        self, channels: int = 1, iterations: int = 10, depth: int = 5, width: int = 64, cg_iterations: int = 10
+        self,
+        channels: int = 1,
+        iterations: int = 10,
+        depth: int = 5,
+        width: int = 64,
+        cg_iterations: int = 10,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         if iterations < 1 or cg_iterations < 1:
@@ -58,7 +65,7 @@ class MoDL(Network):
             "cg_iterations": cg_iterations,
         }
         self.iterations, self.cg_iterations = iterations, cg_iterations
-        self.correction = stack(channels, channels, width, depth)
+        self.correction = stack(channels, channels, width, depth, gain)
         self.weight = nn.Parameter(torch.tensor(1.0).expm1().log())  # softplus keeps λ positive
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
