@@ -32,7 +32,7 @@ class UNetSpec(LearnedSpec):
     kind: Literal["unet"]
     widths: tuple[Count, ...] = Field((24, 48, 96), min_length=2)
     conditioned: bool = False
-    gain: Positive = 1.0
+    gain: Positive = 10.0
     title: ClassVar[str] = "U-Net post-processing"
 
     def network(self, channels: int) -> Network:
@@ -186,12 +186,13 @@ class DualDomainSpec(LearnedSpec):
     depth: Annotated[int, Field(ge=2)] = 5
     width: Count = 32
     widths: tuple[Count, ...] = Field((24, 48, 96), min_length=2)
+    gain: Positive = 10.0
     title: ClassVar[str] = "Dual-domain post-processing"
 
     def network(self, channels: int) -> Network:
         from ..unrolled.dual_domain import DualDomain
 
-        return DualDomain(channels, self.depth, self.width, self.widths)
+        return DualDomain(channels, self.depth, self.width, self.widths, self.gain)
 
 
 class E2EVarNetSpec(LearnedSpec):
@@ -201,7 +202,7 @@ class E2EVarNetSpec(LearnedSpec):
     cascades: Count = 6
     widths: tuple[Count, ...] = Field((12, 24, 48), min_length=2)
     coil_maps: Literal["operator", "estimated"] = "operator"
-    gain: Positive = 1.0
+    gain: Positive = 10.0
     title: ClassVar[str] = "E2E-VarNet"
 
     def network(self, channels: int) -> Network:
@@ -218,7 +219,7 @@ class MoDLSpec(LearnedSpec):
     depth: Annotated[int, Field(ge=2)] = 5
     width: Count = 32
     cg_iterations: Count = 10
-    gain: Positive = 1.0
+    gain: Positive = 10.0
     title: ClassVar[str] = "MoDL"
 
     def network(self, channels: int) -> Network:
@@ -235,7 +236,7 @@ class ItNetSpec(LearnedSpec):
     memory: Annotated[int, Field(ge=0)] = 5
     widths: tuple[Count, ...] = Field((16, 32, 64), min_length=2)
     conditioned: bool = False
-    gain: Positive = 1.0
+    gain: Positive = 10.0
     title: ClassVar[str] = "ItNet"
 
     def network(self, channels: int) -> Network:
@@ -250,12 +251,13 @@ class RegularisationMapsSpec(LearnedSpec):
     kind: Literal["tv-maps"]
     iterations: Count = 32
     widths: tuple[Count, ...] = Field((16, 32, 64), min_length=2)
+    gain: Positive = 10.0
     title: ClassVar[str] = "TV with learned maps"
 
     def network(self, channels: int) -> Network:
         from ..unrolled.regularisation_maps import RegularisationMaps
 
-        return RegularisationMaps(self.iterations, self.widths)
+        return RegularisationMaps(self.iterations, self.widths, self.gain)
 
 
 class DeepEquilibriumSpec(LearnedSpec):

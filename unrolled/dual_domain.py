@@ -30,6 +30,7 @@ class DualDomain(Network):
         depth: convolutions of N.
         width: its feature maps.
         widths: of U, feature maps at each scale, finest first.
+        gain: of U's first weights, over PyTorch's own, as that of :class:`Hybrid`.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class DualDomain(Network):
         depth: int = 5,
         width: int = 32,
         widths: Sequence[int] = (24, 48, 96),
+        gain: float = 10.0,
     ) -> None:
         super().__init__()
         self.settings = {
@@ -48,7 +50,7 @@ class DualDomain(Network):
             "widths": list(widths),
         }
         self.measurement = stack(2, 2, width, depth)
-        self.image = unet(channels, channels, widths)
+        self.image = unet(channels, channels, widths, gain)
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""

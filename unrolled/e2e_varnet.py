@@ -55,7 +55,7 @@ class E2EVarNet(Network):
         cascades: int = 6,
         widths: Sequence[int] = (12, 24, 48),
         coil_maps: Literal["operator", "estimated"] = "operator",
-        gain: float = 1.0,
+        gain: float = 10.0,
     ) -> None:
         super().__init__()
         if cascades < 1 or coil_maps not in ("operator", "estimated"):

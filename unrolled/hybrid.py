@@ -212,7 +212,7 @@ class _DataStep:
     """How an image comes nearer to its data."""
 
     def __init__(self, y: Tensor, physics: LinearOperator) -> None:
-        self.y, self.physics, self.gain = y, physics, mean_eigenvalue(physics)
+        self.y, self.physics, self.mean = y, physics, mean_eigenvalue(physics)
         whole, _ = unwrapped(physics)  # a part of a scan, in training without truths, takes the steps of the whole
         self.solved = whole.has_closed_prox
 
@@ -223,7 +223,7 @@ class _DataStep:
     def __call__(self, z: Tensor, weight: Tensor, d: Tensor | None = None) -> Tensor:
         """From z; d is that of z unless another is given."""
         if self.solved:
-            return self.physics.prox_l2(z, self.y, weight / self.gain)
+            return self.physics.prox_l2(z, self.y, weight / self.mean)
         return z + weight / 10 * (self.residual(z) if d is None else d)
 
 

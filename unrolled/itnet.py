@@ -49,7 +49,7 @@ class ItNet(Network):
         memory: int = 5,
         widths: Sequence[int] = (16, 32, 64),
         conditioned: bool = False,
-        gain: float = 1.0,
+        gain: float = 10.0,
     ) -> None:
         super().__init__()
         if iterations < 1 or memory < 0:

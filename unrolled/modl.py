@@ -51,7 +51,7 @@ class MoDL(Network):
         depth: int = 5,
         width: int = 64,
         cg_iterations: int = 10,
-        gain: float = 1.0,
+        gain: float = 10.0,
     ) -> None:
         super().__init__()
         if iterations < 1 or cg_iterations < 1:

@@ -33,7 +33,7 @@ class UNetPostProcessing(Network):
         channels: int = 1,
         widths: Sequence[int] = (24, 48, 96),
         conditioned: bool = False,
-        gain: float = 1.0,
+        gain: float = 10.0,
     ) -> None:
         super().__init__()
         self.settings = {"network": "U-Net post-processing", "channels": channels, "widths": list(widths)}

@@ -37,34 +37,35 @@ class RegularisationMaps(Network):
     Args:
         iterations: of PDHG; the paper has up to 256.
         widths: of the U-Net, feature maps at each scale, finest first.
+        gain: of its first weights, over PyTorch's own, as that of :class:`Hybrid`.
     """
 
-    def __init__(self, iterations: int = 32, widths: Sequence[int] = (16, 32, 64)) -> None:
+    def __init__(self, iterations: int = 32, widths: Sequence[int] = (16, 32, 64), gain: float = 10.0) -> None:
         super().__init__()
         if iterations < 1:
             raise ValueError(f"RegularisationMaps: {iterations} iterations; expected at least 1")
         self.settings = {"network": "TV with learned maps", "iterations": iterations, "widths": list(widths)}
         self.iterations = iterations
-        self.predict = unet(1, 1, widths)
+        self.predict = unet(1, 1, widths, gain)
         self.log_step = nn.Parameter(torch.zeros(()))  # of τ √g
         self.share = nn.Parameter(torch.zeros(()))  # s, before the sigmoid
 
     def forward(self, y: Tensor, physics: LinearOperator) -> Tensor:
         """``[B, *range]`` → ``[B, *domain]``."""
-        x, gain = physics.direct(y), mean_eigenvalue(physics)
-        radius = self.run(self.weights, x, gain)[:, None]
+        x, g = physics.direct(y), mean_eigenvalue(physics)
+        radius = self.run(self.weights, x, g)[:, None]
         problem = _Problem(y, physics)
         state = PrimalDualState(x, problem.pack(torch.zeros_like(y), torch.zeros_like(gradient(x))))
-        tau, share = self.log_step.exp() / gain**0.5, self.share.sigmoid()
+        tau, share = self.log_step.exp() / g**0.5, self.share.sigmoid()
         for _ in range(self.iterations):
             state = self.run(problem.step, state, radius, tau, share)
             self.show(state.x)
         return state.x
 
-    def weights(self, x: Tensor, gain: float) -> Tensor:
+    def weights(self, x: Tensor, g: float) -> Tensor:
         """Λ, ``[B, 1, H, W]``, of direct reconstructions ``[B, *domain]`` of an operator with this mean eigenvalue."""
         seen = x if x.shape[1] == 1 else x.square().sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
-        return 0.05 * gain * softplus(self.predict(seen) + math.log(math.e - 1))
+        return 0.05 * g * softplus(self.predict(seen) + math.log(math.e - 1))
 
 
 class _Problem:

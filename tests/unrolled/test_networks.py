@@ -160,3 +160,24 @@ def test_post_processing_starts_as_the_direct_reconstruction(physics: LinearOper
     channels = physics.domain[0]
     for network in (UNetPostProcessing(channels), DnCNNPostProcessing(channels, 4, 8), DualDomain(channels)):
         torch.testing.assert_close(network(y, physics), physics.direct(y))
+
+
+@pytest.mark.parametrize(
+    ("make", "number"),
+    [
+        (lambda gain: UNetPostProcessing(widths=(4, 8), gain=gain), 1),
+        (lambda gain: DualDomain(width=4, widths=(4, 8), gain=gain), 1),
+        (lambda gain: E2EVarNet(cascades=2, widths=(4, 8), gain=gain), 2),
+        (lambda gain: MoDL(iterations=2, depth=3, width=4, gain=gain), 1),
+        (lambda gain: ItNet(iterations=2, widths=(4, 8), gain=gain), 2),
+        (lambda gain: RegularisationMaps(widths=(4, 8), gain=gain), 1),
+    ],
+)
+def test_first_weights_are_larger_by_the_gain(make: Callable[[float], Network], number: int) -> None:
+    made = []
+    for gain in (1.0, 10.0):
+        torch.manual_seed(0)
+        made.append(make(gain).state_dict())
+    larger = [name for name, weight in made[0].items() if not torch.equal(weight, made[1][name])]
+    assert len(larger) == number
+    assert all(torch.allclose(10 * made[0][name], made[1][name]) for name in larger)
