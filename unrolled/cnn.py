@@ -21,17 +21,16 @@ def unet(inputs: int, outputs: int, widths: Sequence[int], gain: float = 1.0) ->
         inputs: planes that it sees.
         outputs: planes that it makes.
         widths: feature maps at each scale, finest first.
-        gain: of the first weights, over PyTorch's own.
+        gain: see :func:`amplify`.
     """
     body = UNet(inputs, outputs, residual=False, batch_norm=False, channels_per_scale=list(widths), device=None)
-    with torch.no_grad():
-        body.Conv1[0].weight *= gain
+    amplify(body.Conv1[0], gain)
     return ConvolutionBlock(starting_at_zero(body, body.Conv_1x1))
 
 
 def stack(inputs: int, outputs: int, width: int, depth: int, gain: float = 1.0) -> ConvolutionBlock:
     """``depth`` 3 × 3 convolutions with ReLU between them: ``[B, inputs, H, W]`` → ``[B, outputs, H, W]``, zero at the
-    start. ``gain`` as that of :func:`unet`.
+    start. ``gain`` is that of :func:`amplify`.
 
     Raises:
         ValueError: if there are fewer than two convolutions.
@@ -39,8 +38,7 @@ def stack(inputs: int, outputs: int, width: int, depth: int, gain: float = 1.0) 
     if depth < 2:
         raise ValueError(f"a stack of {depth} convolutions; expected at least 2")
     first = nn.Conv2d(inputs, width, 3, padding=1)
-    with torch.no_grad():
-        first.weight *= gain
+    amplify(first, gain)
     layers: list[nn.Module] = [first]
     for _ in range(depth - 2):
         layers += [nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)]
@@ -67,6 +65,15 @@ def prelu_stack(inputs: int, outputs: int, width: int, *, at_zero: bool = False)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return ConvolutionBlock(starting_at_zero(body, last) if at_zero else body)
+
+
+def amplify(first: nn.Conv2d, gain: float, inputs: int | None = None) -> None:
+    """Multiply PyTorch's weights of a network's first layer, of its first ``inputs`` planes or all, by ``gain``.
+
+    Biases stay. What ten times larger ones bring is told at :class:`Hybrid`.
+    """
+    with torch.no_grad():
+        first.weight[:, :inputs] *= gain
 
 
 def starting_at_zero(body: nn.Module, last: nn.Conv2d) -> nn.Module:

@@ -21,7 +21,7 @@ from ..physics import LinearOperator
 from ..physics.subset import unwrapped
 from .admm_net import ADMMNet
 from .blocks import reduced_precision
-from .cnn import starting_at_zero
+from .cnn import amplify, starting_at_zero
 from .conditioning import CONDITIONS, conditions
 from .contract import Network
 from .operator_facts import mean_eigenvalue
@@ -236,8 +236,7 @@ class _Stage(nn.Module):
         super().__init__()
         self.flips = flips
         self.correction = MultiScale(planes, channels, widths)
-        with torch.no_grad():
-            self.correction.first.weight[:, :-CONDITIONS] *= gain
+        amplify(self.correction.first, gain, planes - CONDITIONS)
         self.weight = nn.Parameter(torch.tensor(1.0).expm1().log())  # softplus keeps γ positive
 
     def forward(self, x: Tensor, multiplier: Tensor, known: Tensor, step: _DataStep) -> tuple[Tensor, Tensor]:
