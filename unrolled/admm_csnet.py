@@ -9,7 +9,6 @@ from torch.nn.functional import softplus
 from ..baselines.steps import ADMMState, admm_step
 from ..physics import LinearOperator
 from .contract import Network
-from .filter_bank import through_features
 from .operator_facts import mean_eigenvalue
 from .piecewise_linear import PiecewiseLinear
 
@@ -106,8 +105,5 @@ class _Stage(nn.Module):
 
     def denoise(self, u: Tensor) -> Tensor:
         """Z, ``[B, C, H, W]``."""
-        bias = self.analysis_bias[:, None]
-        noise = through_features(
-            u.flatten(0, 1), self.analysis, lambda features: self.activation(features + bias), self.synthesis
-        )
+        noise = self.activation.between_filters(u.flatten(0, 1), self.analysis, self.analysis_bias, self.synthesis)
         return u - self.synthesis_bias - noise.view_as(u)

@@ -9,9 +9,6 @@ import torch
 from scipy.fft import dct
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
-from torch.utils.checkpoint import checkpoint
-
-STRIP = 4096  # pixels whose features, of 128 filters, stay in a processor's cache
 
 
 def dct_basis(kernel: int) -> Tensor:
@@ -33,24 +30,11 @@ def synthesise(z: Tensor, filters: Tensor) -> Tensor:
     return _SumOfPatches.apply(patches.view(-1, *z.shape[1:]), filters.shape[-1])
 
 
-def through_features(x: Tensor, analysis: Tensor, function: Callable[[Tensor], Tensor], synthesis: Tensor) -> Tensor:
-    """``synthesise(function(analyse(x, analysis)), synthesis)`` for what acts on every pixel of ``[L, pixels]`` alone.
-
-    Strips of pixels take turns, and the way back computes their features again: many filters then cost half the
-    time, and no memory.
-    """
-    kernel = analysis.shape[-1]
-    analysis, synthesis = analysis.flatten(1), synthesis.flatten(1).T
-
-    def strip(patches: Tensor) -> Tensor:
-        return synthesis @ function(analysis @ patches)
-
-    strips = _Patches.apply(x, kernel).flatten(1).split(STRIP, dim=1)
-    if torch.is_grad_enabled():
-        made = [checkpoint(strip, patches, use_reentrant=False, preserve_rng_state=False) for patches in strips]
-    else:
-        made = [strip(patches) for patches in strips]
-    return _SumOfPatches.apply(torch.cat(made, dim=1).view(-1, *x.shape), kernel)
+def through_patches(x: Tensor, kernel: int, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """``[B, H, W]``: the shifted copies of x that filters of a size see, changed by a function of ``[k², B·H·W]``, and
+    shifted back and summed. With two matrices around something pointwise this is ``synthesise(…(analyse(x)))``."""
+    patches = function(_Patches.apply(x, kernel).flatten(1))
+    return _SumOfPatches.apply(patches.view(-1, *x.shape), kernel)
 
 
 def gram(filters: Tensor, weights: Tensor) -> Tensor:

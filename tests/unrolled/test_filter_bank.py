@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from isocenter.unrolled import filter_bank
-from isocenter.unrolled.filter_bank import analyse, dct_basis, gram, real_spectrum, synthesise, through_features
+from isocenter.unrolled.filter_bank import analyse, dct_basis, gram, real_spectrum, synthesise, through_patches
 from scipy.ndimage import correlate
 
 
@@ -36,21 +35,9 @@ def test_synthesis_is_the_adjoint_and_gradients_are_exact(kernel: int) -> None:
     assert torch.autograd.gradcheck(synthesise, (z, filters))
 
 
-@pytest.mark.parametrize("strip", [7, 84, 1000])
-def test_strips_of_pixels_change_neither_features_nor_gradients(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_bank, "STRIP", strip)
-    x = torch.randn(2, 6, 7, dtype=torch.float64, requires_grad=True)
-    first, second = (torch.randn(3, 3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
-    made = through_features(x, first, lambda features: torch.tanh(features + bias[:, None]), second)
-    expected = synthesise(torch.tanh(analyse(x, first) + bias.view(-1, 1, 1, 1)), second)
-    torch.testing.assert_close(made, expected)
-    weights = torch.randn_like(x)
-    ours, theirs = (torch.autograd.grad((y * weights).sum(), (x, first, bias, second)) for y in (made, expected))
-    for our, their in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(our, their)
-    with torch.no_grad():
-        made = through_features(x, first, torch.tanh, second)
+def test_patches_take_matrices_and_something_pointwise_between_them() -> None:
+    x, first, second = torch.randn(2, 6, 7), torch.randn(3, 3, 3), torch.randn(3, 3, 3)
+    made = through_patches(x, 3, lambda patches: second.flatten(1).T @ torch.tanh(first.flatten(1) @ patches))
     torch.testing.assert_close(made, synthesise(torch.tanh(analyse(x, first)), second))
 
 

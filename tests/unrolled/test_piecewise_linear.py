@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from isocenter.unrolled import piecewise_linear
+from isocenter.unrolled.filter_bank import analyse, synthesise
 from isocenter.unrolled.piecewise_linear import PiecewiseLinear
 
 
@@ -46,10 +48,32 @@ def test_gradients_are_exact() -> None:
     assert torch.autograd.gradcheck(call, (v, function.values))
 
 
+@pytest.mark.parametrize("strip", [7, 84, 1000])
+def test_strips_between_filters_change_neither_image_nor_gradients(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piecewise_linear, "STRIP", strip)
+    function = PiecewiseLinear(4, 11).double()
+    function.values.data += 0.1 * torch.randn(4, 11, dtype=torch.float64)
+    x = torch.randn(2, 6, 7, dtype=torch.float64, requires_grad=True)
+    first, second = (torch.randn(4, 3, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    made = function.between_filters(x, first, bias, second)
+    expected = synthesise(function(analyse(x, first) + bias.view(-1, 1, 1, 1)), second)
+    torch.testing.assert_close(made, expected)
+    weights = torch.randn_like(x)
+    for_all = (x, first, bias, function.values, second)
+    ours, theirs = (torch.autograd.grad((y * weights).sum(), for_all) for y in (made, expected))
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their)
+
+
 def test_nan_and_infinity_pass_through() -> None:
     result = PiecewiseLinear(1)(torch.tensor([[math.nan, math.inf, -math.inf, 0.0]]))
     assert not result[0, :3].isfinite().any()
     assert result[0, 3] == 0
+    image = torch.zeros(1, 4, 4)
+    image[0, 0, 0] = math.nan
+    filters = torch.ones(1, 3, 3)
+    assert PiecewiseLinear(1).between_filters(image, filters, torch.zeros(1), filters).isnan().any()
 
 
 def test_one_knot_is_refused() -> None:
