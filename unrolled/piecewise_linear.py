@@ -135,17 +135,17 @@ class _BetweenFilters(torch.autograd.Function):
         patches, analysis, bias, values, synthesis = ctx.saved_tensors
         pieces = _Pieces(values)
         by_patches = torch.empty_like(patches)
-        by_analysis, by_bias, by_synthesis = (torch.zeros_like(t) for t in (analysis, bias, synthesis.T))
+        by_analysis, by_bias, by_synthesis = (torch.zeros_like(t) for t in (analysis.T, bias, synthesis))
         for here, fraction, index, value, rise in _strips(patches, analysis, bias, pieces):
-            by_synthesis.addmm_(value, gradient[:, here].T)
+            by_synthesis.addmm_(gradient[:, here], value.T)
             change = torch.mm(synthesis.T, gradient[:, here], out=value)
             pieces.collect(change, fraction, index)
             change.mul_(rise)
-            by_analysis.addmm_(change, patches[:, here].T)
+            by_analysis.addmm_(patches[:, here], change.T)
             by_bias += change.sum(1, keepdim=True)
             torch.mm(analysis.T, change, out=by_patches[:, here])
         scale = pieces.scale
-        return by_patches * scale, by_analysis * scale, by_bias * scale, pieces.gradient(), by_synthesis.T
+        return by_patches * scale, by_analysis.T * scale, by_bias * scale, pieces.gradient(), by_synthesis
 
 
 def _strips(
