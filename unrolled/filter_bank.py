@@ -31,8 +31,10 @@ def synthesise(z: Tensor, filters: Tensor) -> Tensor:
 
 
 def through_patches(x: Tensor, kernel: int, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """``[B, H, W]``: the shifted copies of x that filters of a size see, changed by a function of ``[k², B·H·W]``, and
-    shifted back and summed. With two matrices around something pointwise this is ``synthesise(…(analyse(x)))``."""
+    """``[B, H, W]`` → the same: a function of the k² shifted copies of x, ``[k², B·H·W]``, shifted back and summed.
+
+    With two matrices around something pointwise it is :func:`synthesise` after :func:`analyse`.
+    """
     patches = function(_Patches.apply(x, kernel).flatten(1))
     return _SumOfPatches.apply(patches.view(-1, *x.shape), kernel)
 
