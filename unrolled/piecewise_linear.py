@@ -62,16 +62,14 @@ class _Pieces:
     """
 
     def __init__(self, values: Tensor, pixels: int) -> None:
-        knots = values.shape[1]
-        self.scale, self.last = (knots - 1) / 2, knots - 1
+        self.scale, self.last = _knots_per_unit(values), values.shape[1] - 1
         start = torch.cat((values[:, :1] - 1 / self.scale, values), dim=1)
         rise = torch.full_like(start, 1 / self.scale)
         rise[:, 1:-1] = values[:, 1:] - values[:, :-1]
-        first = torch.arange(1, start.numel(), knots + 1, device=values.device, dtype=torch.int32)
+        first = torch.arange(1, start.numel(), start.shape[1], device=values.device, dtype=torch.int32)
         copy = torch.arange(pixels, device=values.device, dtype=torch.int32).remainder_(COPIES).mul_(start.numel())
         self.first, self.copy = first[:, None], copy
         self.start, self.rise = start.flatten().repeat(COPIES), rise.flatten().repeat(COPIES)
-        self.by_start, self.by_end = torch.zeros_like(self.start), torch.zeros_like(self.start)
 
     def evaluate(self, position: Tensor, index: Tensor, value: Tensor, rise: Tensor) -> None:
         """Fill the last three with pieces, φ and the rise of φ from knot to knot, all ``[L, pixels]``.
@@ -85,20 +83,32 @@ class _Pieces:
         torch.index_select(self.rise, 0, index.view(-1), out=rise.view(-1))
         value.addcmul_(position, rise)
 
-    def collect(self, gradient: Tensor, fraction: Tensor, index: Tensor) -> None:
-        """Add up what reaches the pieces; ``fraction`` is overwritten."""
-        index = index.view(-1).long()
-        self.by_start.scatter_add_(0, index, gradient.view(-1))
-        self.by_end.scatter_add_(0, index, fraction.mul_(gradient).view(-1))
 
-    def gradient(self) -> Tensor:
-        """Of the values at the knots: piece i goes from knot i − 1 to knot i, the first and the last hang on one."""
-        start, end = (total.view(COPIES, -1, self.last + 2).sum(0) for total in (self.by_start, self.by_end))
+class _KnotGradient:
+    """What reaches the values at the knots from the pixels on every piece of :class:`_Pieces`."""
+
+    def __init__(self, values: Tensor) -> None:
+        channels, knots = values.shape
+        self.by_start, self.by_end = values.new_zeros(2, COPIES, channels, knots + 1)
+
+    def add(self, gradient: Tensor, at_end: Tensor, index: Tensor) -> None:
+        """The gradient of pixels, and its part that the end of their piece has: times their fraction."""
+        index = index.view(-1).long()
+        self.by_start.view(-1).scatter_add_(0, index, gradient.view(-1))
+        self.by_end.view(-1).scatter_add_(0, index, at_end.view(-1))
+
+    def total(self) -> Tensor:
+        """``[L, knots]``: piece i goes from knot i − 1 to knot i, the first and the last hang on one."""
+        start, end = self.by_start.sum(0), self.by_end.sum(0)
         values = start[:, 1:] - end[:, 1:]
         values += end[:, :-1]
         values[:, 0] += start[:, 0] - end[:, 0]
         values[:, -1] += end[:, -1]
         return values
+
+
+def _knots_per_unit(values: Tensor) -> float:
+    return (values.shape[1] - 1) / 2
 
 
 class _PiecewiseLinear(torch.autograd.Function):
@@ -109,17 +119,16 @@ class _PiecewiseLinear(torch.autograd.Function):
         value, rise = torch.empty_like(position), torch.empty_like(position)
         index = torch.empty_like(position, dtype=torch.int32)
         pieces.evaluate(position, index, value, rise)
-        ctx.save_for_backward(values, index, position, rise)
+        ctx.save_for_backward(values, index, position, rise.mul_(pieces.scale))
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        values, index, fraction, rise = ctx.saved_tensors
-        pieces = _Pieces(values, gradient.shape[1])
-        gradient = gradient.contiguous()
-        pieces.collect(gradient, fraction.clone(), index)
-        return gradient * rise * pieces.scale, pieces.gradient()
+        values, index, fraction, slope = ctx.saved_tensors
+        gradient, knots = gradient.contiguous(), _KnotGradient(values)
+        knots.add(gradient, gradient * fraction, index)
+        return gradient * slope, knots.total()
 
 
 class _BetweenFilters(torch.autograd.Function):
@@ -129,7 +138,7 @@ class _BetweenFilters(torch.autograd.Function):
     def forward(ctx: Any, patches: Tensor, analysis: Tensor, bias: Tensor, values: Tensor, synthesis: Tensor) -> Tensor:
         ctx.save_for_backward(patches, analysis, bias, values, synthesis)
         result = torch.empty_like(patches)
-        for here, _, _, value, _ in _strips(patches, analysis, bias, _Pieces(values, STRIP)):
+        for here, _, _, value, _ in _strips(patches, analysis, bias, values):
             torch.mm(synthesis, value, out=result[:, here])
         return result
 
@@ -137,28 +146,30 @@ class _BetweenFilters(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         patches, analysis, bias, values, synthesis = ctx.saved_tensors
-        pieces = _Pieces(values, STRIP)
+        scale, knots = _knots_per_unit(values), _KnotGradient(values)
+        steep = analysis.T * scale
         by_patches = torch.empty_like(patches)
-        by_analysis, by_bias, by_synthesis = (torch.zeros_like(t) for t in (analysis.T, bias, synthesis))
-        for here, fraction, index, value, rise in _strips(patches, analysis, bias, pieces):
+        by_analysis, by_bias, by_synthesis = (torch.zeros_like(t) for t in (steep, bias, synthesis))
+        for here, fraction, index, value, rise in _strips(patches, analysis, bias, values):
             by_synthesis.addmm_(gradient[:, here], value.T)
             change = torch.mm(synthesis.T, gradient[:, here], out=value)
-            pieces.collect(change, fraction, index)
+            knots.add(change, fraction.mul_(change), index)
             change.mul_(rise)
             by_analysis.addmm_(patches[:, here], change.T)
             by_bias += change.sum(1, keepdim=True)
-            torch.mm(analysis.T, change, out=by_patches[:, here])
-        scale = pieces.scale
-        return by_patches * scale, by_analysis.T * scale, by_bias * scale, pieces.gradient(), by_synthesis
+            torch.mm(steep, change, out=by_patches[:, here])
+        return by_patches, by_analysis.T * scale, by_bias * scale, knots.total(), by_synthesis
 
 
 def _strips(
-    patches: Tensor, analysis: Tensor, bias: Tensor, pieces: _Pieces
+    patches: Tensor, analysis: Tensor, bias: Tensor, values: Tensor
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:
     """Strips of pixels, and what :meth:`_Pieces.evaluate` makes of A p + b there, until the next one is asked for."""
-    analysis, bias = analysis * pieces.scale, (bias + 1) * pieces.scale
     features, pixels = len(analysis), patches.shape[1]
-    work = patches.new_empty(3, features * min(STRIP, pixels))
+    widest = min(STRIP, pixels)
+    pieces = _Pieces(values, widest)
+    analysis, bias = analysis * pieces.scale, (bias + 1) * pieces.scale
+    work = patches.new_empty(3, features * widest)
     indices = torch.empty_like(work[0], dtype=torch.int32)
     for first in range(0, pixels, STRIP):
         width = min(STRIP, pixels - first)
